@@ -1,0 +1,1 @@
+"""Which bytes answer a request, and with which status and headers."""

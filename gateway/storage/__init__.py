@@ -1,0 +1,80 @@
+"""The port to the bytes: opened for reading with a grant alone, written whole or not at all.
+
+A member of the family is a module with `async open_storage(settings: Settings, clock: Clock) -> Storage`, found by the
+scheme of the `storage` setting. Members raise `StorageUnavailable`, `StorageFault`, `StorageTimeout`, `StorageFull`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from policies.model import Grant
+
+Buffer = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the storage holds under a key. `modified` is in seconds since 1970; `version` changes with the bytes."""
+
+    key: str
+    size: int
+    version: str
+    modified: float
+
+
+class Sink(Protocol):
+    """Where one new object's bytes go. Until `commit` returned, nothing of it can be read by anyone."""
+
+    async def write(self, data: Buffer) -> None: ...
+
+    async def commit(self) -> Stored: ...
+
+
+class Storage(Protocol):
+    """Where the objects live. An object never changes under its key; it is written once and deleted once."""
+
+    def read(self, grant: Grant, wanted: range) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
+        """Open the bytes `wanted` (step 1) of the object that the grant names, as buffers in order.
+
+        Entering raises `StorageFault` when the object is missing, is another version or is shorter than `wanted`.
+        Leaving at any point frees everything. A buffer is good until the next one is asked for.
+        """
+        ...
+
+    def create(self, key: str, media_type: str) -> AbstractAsyncContextManager[Sink]:
+        """Open a sink for a new object; leaving without `commit` leaves nothing behind."""
+        ...
+
+    async def stat(self, key: str) -> Stored | None: ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove the objects; one that is not there is no error."""
+        ...
+
+    def list(self, after: str = "") -> AsyncIterator[Stored]:
+        """Every object whose key is greater than `after`, in ascending order of the keys' UTF-8 bytes."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Resident(Protocol):
+    """A storage some of whose bytes lie in this process's memory maps: they need no waiting."""
+
+    def resident(self, grant: Grant, wanted: range) -> memoryview | None:
+        """Return the bytes `wanted`, or None when they must be waited for by `Storage.read`."""
+        ...
+
+
+@runtime_checkable
+class Unfinished(Protocol):
+    """A storage in which a killed writer can leave parts of an object that no `list` shows."""
+
+    async def discard_unfinished(self, before: float) -> int:
+        """Remove what was begun before `before` (seconds since 1970) and never committed; return how many."""
+        ...
