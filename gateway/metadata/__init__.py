@@ -2,7 +2,7 @@
 
 A member of the family is a module with `async open_metadata(settings: Settings, clock: Clock) -> Metadata`, found by
 the scheme of the `metadata` setting. Every method is atomic: it happened whole or not at all. Members raise
-`RecordsUnavailable`, `RecordsFault`, `RecordsTimeout`, and `StorageFull` where the disk of an embedded database is full.
+`RecordsUnavailable`, `RecordsFault`, `RecordsTimeout`, and `StorageFull` when the disk of an embedded one is full.
 """
 
 from __future__ import annotations
