@@ -9,7 +9,7 @@ from types import ModuleType
 from gateway.errors import CannotStart
 
 # Modules of a family's package that are parts of its members and no members themselves.
-_PARTS = {"migrations", "queries", "remembered", "sql"}
+_PARTS = {"drafts", "driver", "folders", "lanes", "maps", "migrations", "queries", "remembered", "sql"}
 
 
 def members(family: str) -> list[str]:
