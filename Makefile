@@ -26,12 +26,12 @@ check: $(VENV)/.test  ## run the checks that need no server
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: debian $(VENV)/.test  ## measure against peers started in the same run
-	@scripts/debian wrk
+bench: $(VENV)/.test  ## measure against peers started in the same run
+	@scripts/debian nginx-light wrk
 	$(BIN)/python -m benchmarks.delivery $(ARGS)
 
 debian:
-	@scripts/debian python3-venv ffmpeg chromium nginx-light curl npm radosgw ceph-mon ceph-osd
+	@scripts/debian ffmpeg chromium nginx-light curl npm radosgw ceph-mon ceph-osd
 
 servers: .servers/swift/.stamp .servers/d1/.stamp
 
@@ -40,6 +40,7 @@ clean:  ## remove what the targets above have installed
 
 # The stamps make a second run instant; a changed pyproject.toml installs anew.
 $(VENV)/bin/python:
+	@scripts/debian python3-venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: PYTHON=python3.x")'
 	$(PYTHON) -m venv $(VENV)
 
@@ -47,13 +48,13 @@ $(VENV)/.serve: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[s3,postgres]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | debian $(VENV)/bin/python
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[s3,postgres,test]'
 	@touch $@ $(VENV)/.serve
 
 # Swift brings eventlet, which patches the standard library: it gets an environment of its own.
-.servers/swift/.stamp: | debian
-	$(PYTHON) -m venv .servers/swift
+.servers/swift/.stamp: | $(VENV)/bin/python
+	$(BIN)/python -m venv .servers/swift
 	scripts/retry .servers/swift/bin/python -m pip --disable-pip-version-check --quiet install 'swift>=2.38'
 	@touch $@
 

@@ -7,6 +7,7 @@ The gateway does all its checks: the URL is signed, the token verified, the poli
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def contests(gateway: peers.Gateway, nginx: str, files: Path, seconds: int) -> l
 @click.option("--json", "result", type=click.Path(path_type=Path), default=RESULT, help="Where the figures go.")
 def main(rounds: int, seconds: int, result: Path) -> None:
     """Measure requests per second of small files, and bytes per second of big ones."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     load.check_tools()
     with ExitStack() as stack:
         files = stack.enter_context(processes.folder("files"))

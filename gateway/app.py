@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from aiohttp import web
 from gateway import families
 from gateway.clock import Clock, Randomness, system_clock, system_randomness
 from gateway.delivery.plan import DeliveryRules
-from gateway.errors import CannotStart
+from gateway.errors import CannotStart, RecordsUnavailable
 from gateway.identity.better_auth import BetterAuthSessions
 from gateway.identity.guest import GuestSessions
 from gateway.identity.jwt import JwtVerifier
@@ -40,6 +41,8 @@ from gateway.web.uploads import UploadRoutes
 from policies.model import Rule, Visibility
 from policies.purposes import Purpose
 from policies.rules import STANDARD_RULES
+
+log = logging.getLogger("assetgate.app")
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ async def build(
             BetterAuthSessions(settings.identity.better_auth, clock) if settings.identity.better_auth else None
         )
         if better_auth is not None:
-            await better_auth.open()
+            await _open_sessions(better_auth)
             open_parts.push_async_callback(better_auth.close)
         quota = Quota(settings.guests.max_files, settings.guests.max_bytes)
         yield Gateway(
@@ -101,6 +104,14 @@ async def build(
             jwt=jwt,
             better_auth=better_auth,
         )
+
+
+async def _open_sessions(better_auth: BetterAuthSessions) -> None:
+    """Look at the application's session table; while its database is away that waits for the first session."""
+    try:
+        await better_auth.open()
+    except RecordsUnavailable:
+        log.warning("the database of identity.better_auth is away; its sessions are looked up when it is back")
 
 
 def web_application(gateway: Gateway) -> web.Application:

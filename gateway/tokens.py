@@ -7,6 +7,8 @@ import binascii
 import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
 from math import ceil, floor
 from typing import Any, Final
 
@@ -25,6 +27,7 @@ LONGEST_TEXT: Final = 4096  # characters; nothing longer is looked at
 
 _DOMAIN: Final = "assetgate.asset.v1"  # what is signed here is good for nothing else
 _PARTS: Final = 4
+_BLOCK: Final = 64  # bytes that SHA-256 takes at a time
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 Keys = Mapping[str, bytes]  # by kid
@@ -85,8 +88,20 @@ def stable_times(now: float, ttl: float, window: float, revoked_at: int | None) 
 
 
 def _mac(kid: str, key: bytes, asset_id: str, claims: str) -> str:
-    message = f"{_DOMAIN}\n{kid}\n{asset_id}\n{claims}"
-    return _base64url(hmac.digest(key, message.encode(), "sha256"))
+    begun, closing = _begun(kid, key)
+    inner = begun.copy()
+    inner.update(f"{asset_id}\n{claims}".encode())
+    outer = closing.copy()
+    outer.update(inner.digest())
+    return _base64url(outer.digest())
+
+
+@lru_cache(maxsize=64)  # a gateway has a few keys
+def _begun(kid: str, key: bytes) -> tuple[Any, Any]:
+    """Begin the two hashes of an HMAC-SHA256 once for each key, which halves its cost (RFC 2104, section 4)."""
+    block = (key if len(key) <= _BLOCK else sha256(key).digest()).ljust(_BLOCK, b"\0")
+    opening = bytes(byte ^ 0x36 for byte in block) + f"{_DOMAIN}\n{kid}\n".encode()
+    return sha256(opening), sha256(bytes(byte ^ 0x5C for byte in block))
 
 
 def _base64url(data: bytes) -> str:

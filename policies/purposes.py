@@ -55,8 +55,8 @@ def allows_type(purpose: Purpose, media_type: str) -> bool:
         return True
     if found.startswith("image/svg"):
         return False
-    family = found.partition("/")[0]
-    return f"{family}/*" in purpose.types
+    family, slash, _ = found.partition("/")
+    return f"{family}{slash}*" in purpose.types
 
 
 def _check_anonymous(_: Caller, purpose: Purpose) -> None:

@@ -66,7 +66,7 @@ class KeyServer:
         await self._flights.close()
 
     async def _first(self) -> None:
-        if self._url in self._flights or self._is_past(self._failed_at, _PAUSE_WITHOUT_KEYS):
+        if self._is_past(self._failed_at, _PAUSE_WITHOUT_KEYS):
             await self._flights.join(self._url, self._renew)
         if self._keys is None:
             raise Unavailable("The keys that verify sign-ins cannot be fetched")

@@ -125,7 +125,8 @@ class Sharing:
 def _entry(asset_id: str, answer: Answer) -> dict[str, str]:
     if isinstance(answer, str):
         return {"assetId": asset_id, "error": answer}
-    return {"assetId": asset_id, "assetRef": REF_PREFIX + asset_id, "url": answer.url, "expiresAt": answer.expires_at}
+    url, expires_at = answer
+    return {"assetId": asset_id, "assetRef": REF_PREFIX + asset_id, "url": url, "expiresAt": expires_at}
 
 
 def _life(expires_in: float | None) -> float | None:

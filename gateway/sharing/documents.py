@@ -91,4 +91,4 @@ def _pointer(path: _Path) -> str:
 
 
 def _url(answer: Answer) -> str | None:
-    return None if isinstance(answer, str) else answer.url
+    return None if isinstance(answer, str) else answer[0]

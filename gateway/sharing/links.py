@@ -15,13 +15,7 @@ from policies.purposes import Purpose
 DEFAULT_LIFE: Final = 3600.0  # seconds; of an asset whose purpose has left the settings
 
 
-class Link(NamedTuple):
-    """A signed URL and when it ends."""
-
-    url: str
-    expires_at: str
-
-
+Link = tuple[str, str]  # a signed URL, and when it ends as clients read it
 Answer = Link | str  # text is the error
 
 
@@ -47,10 +41,9 @@ class Links:
 
     def link(self, subject: Subject) -> Link:
         kind = (subject.purpose, subject.expires_at, subject.revoked_at)
-        made = self._made.get(kind) or self._made.setdefault(kind, self._claims(subject))
-        claims, expires_at = made
+        claims, expires_at = self._made.get(kind) or self._made.setdefault(kind, self._claims(subject))
         token = tokens.sign(self._key, subject.asset_id, claims)
-        return Link(f"{self._prefix}{subject.asset_id}?token={token}", expires_at)
+        return f"{self._prefix}{subject.asset_id}?token={token}", expires_at
 
     def _claims(self, subject: Subject) -> tuple[str, str]:
         """Give the text of the claims, and their end as clients read it."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.errors import AssetgateError, RecordsTimeout
 from gateway.metadata import Metadata
@@ -41,7 +41,7 @@ class HealthRoutes:
         return web.json_response(body, status=200 if good else 503, headers={"Cache-Control": "no-store"})
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def openapi(self, _request: web.Request) -> web.Response:
         return web.Response(body=self._description, content_type="application/json")
