@@ -24,16 +24,21 @@ from gateway.metadata import Metadata, Quota
 from gateway.metrics import Metrics
 from gateway.settings import PurposeLimits, Settings
 from gateway.sharing import Sharing
-from gateway.storage import Storage
+from gateway.storage import Resident, Storage
 from gateway.sweeping import Sweeper
 from gateway.web.assets import AssetRoutes
+from gateway.web.bodies import BODY_TIMEOUT
 from gateway.web.callers import Callers
 from gateway.web.claims import ClaimRoutes
+from gateway.web.connections import LANE
 from gateway.web.cors import CrossOrigin
 from gateway.web.explaining import ExplainRoutes
+from gateway.web.express.lane import Lane
+from gateway.web.express.memory import Decisions, News
+from gateway.web.heads import Shared
 from gateway.web.health import HealthRoutes
 from gateway.web.legacy import LegacyRoutes
-from gateway.web.middleware import Problems
+from gateway.web.middleware import Problems, RequestIds
 from gateway.web.observed import Observed
 from gateway.web.routes import Handlers, table
 from gateway.web.signatures import SignatureRoutes
@@ -53,6 +58,7 @@ class Gateway:
     clock: Clock
     randomness: Randomness
     metadata: Metadata
+    news: News | None
     storage: Storage
     rules: Sequence[Rule]
     keys: Mapping[str, bytes]
@@ -94,6 +100,7 @@ async def build(
             clock=clock,
             randomness=randomness,
             metadata=metadata,
+            news=None,
             storage=storage,
             rules=rules,
             keys={key.kid: key.key for key in signing_keys},
@@ -115,7 +122,7 @@ async def _open_sessions(better_auth: BetterAuthSessions) -> None:
 
 
 def web_application(gateway: Gateway) -> web.Application:
-    """Make the HTTP side of a gateway."""
+    """Make the HTTP side of a gateway; its express lane, where it has one, is under `LANE`."""
     settings = gateway.settings
     guests = GuestSessions(settings.signing.parsed, settings.guests, gateway.randomness)
     callers = Callers(
@@ -127,25 +134,49 @@ def web_application(gateway: Gateway) -> web.Application:
         ServiceKeys(settings.identity.services),
         guests,
     )
-    cors = CrossOrigin(settings.cors)
-    problems = Problems(gateway.randomness, callers.is_behind_trusted_proxy)
+    # A rule of the operator's own may look at more than what is remembered of a question: it is asked every time.
+    decisions = Decisions(gateway.news if settings.server.express and not settings.policies.rules else None)
+    cors, observed = CrossOrigin(settings.cors), Observed(gateway.metrics)
+    request_ids = RequestIds(gateway.randomness, callers.proxies.trusts)
     application = web.Application(
-        middlewares=[Observed(gateway.metrics).middleware(), problems.middleware(), cors.middleware()],
+        middlewares=[observed.middleware(), Problems(request_ids).middleware(), cors.middleware()],
         client_max_size=settings.server.max_json_bytes,
     )
+    application[BODY_TIMEOUT] = settings.server.body_timeout
+    application[LANE] = _lane(gateway, decisions, callers, request_ids, observed)
     application.on_response_prepare.append(cors.add_headers)
-    application.add_routes(table(_handlers(gateway, callers, guests)))
+    application.add_routes(table(_handlers(gateway, callers, guests, decisions)))
     return application
 
 
-def _handlers(gateway: Gateway, callers: Callers, guests: GuestSessions) -> Handlers:
-    settings, metadata, storage = gateway.settings, gateway.metadata, gateway.storage
-    uploads = UploadRoutes(callers, gateway.ingest, guests, gateway.metrics)
-    rules = DeliveryRules(
+def _lane(
+    gateway: Gateway, decisions: Decisions, callers: Callers, request_ids: RequestIds, observed: Observed
+) -> Lane | None:
+    if not (decisions.is_open and isinstance(gateway.storage, Resident)):
+        return None
+    return Lane(
+        decisions,
+        gateway.storage,
+        _delivery_rules(gateway.settings),
+        Shared.of(gateway.settings.cors),
+        callers.proxies,
+        request_ids,
+        observed,
+        gateway.clock,
+    )
+
+
+def _delivery_rules(settings: Settings) -> DeliveryRules:
+    return DeliveryRules(
         settings.delivery.resource_policy,
         settings.delivery.public_max_age,
         settings.delivery.public_stale_while_revalidate,
     )
+
+
+def _handlers(gateway: Gateway, callers: Callers, guests: GuestSessions, decisions: Decisions) -> Handlers:
+    settings, metadata, storage = gateway.settings, gateway.metadata, gateway.storage
+    uploads = UploadRoutes(callers, gateway.ingest, guests, gateway.metrics)
     return Handlers(
         assets=AssetRoutes(
             callers,
@@ -154,7 +185,9 @@ def _handlers(gateway: Gateway, callers: Callers, guests: GuestSessions) -> Hand
             gateway.sharing,
             gateway.rules,
             gateway.keys,
-            rules,
+            _delivery_rules(settings),
+            Shared.of(settings.cors),
+            decisions,
             gateway.metrics,
             gateway.clock,
         ),

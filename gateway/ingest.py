@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from gateway.clock import Clock, Randomness, milliseconds
-from gateway.errors import FileTooLarge, TooManyRequests, TypeNotAllowed, Unprocessable
-from gateway.metadata import Metadata, Quota, QuotaExceeded
+from gateway.errors import AssetgateError, FileTooLarge, TooManyRequests, TypeNotAllowed, Unprocessable
+from gateway.metadata import Changes, Metadata, Quota, QuotaExceeded
 from gateway.model import Asset, new_asset_id, object_key_of
 from gateway.sniffing import SNIFFED_BYTES, media_type_of
-from gateway.storage import Sink, Storage
-from policies.model import State, Visibility
-from policies.purposes import Purpose, allows_type
+from gateway.storage import Sink, Storage, Stored
+from policies.model import Caller, CallerKind, Denied, Reason, State, Visibility
+from policies.purposes import Purpose, allows_type, may_upload
 
 GUEST_RETRY_AFTER = 3600  # seconds; a guest's quota frees itself as the uploads expire
 
@@ -71,19 +71,14 @@ class Ingest:
         self._clock = clock
         self._randomness = randomness
 
-    @property
-    def largest(self) -> int:
-        """The largest limit of all purposes, in bytes: what a file may have whose purpose is not known yet."""
-        return max((purpose.max_bytes for purpose in self.purposes.values()), default=0)
-
     @asynccontextmanager
     async def stage(
-        self, chunks: AsyncIterator[bytes], filename: str | None, admission: Admission | None
+        self, chunks: AsyncIterator[bytes], filename: str | None, caller: Caller, admission: Admission | None
     ) -> AsyncIterator[Staged]:
         """Receive a file's bytes; leaving without `admit` leaves nothing.
 
-        Raises `Unprocessable` for an empty file, `TypeNotAllowed` and `FileTooLarge` (these as early as the admission
-        is known), and whatever `chunks` raises.
+        Without an admission it is judged by all purposes that are open to the caller, until `admit` knows better.
+        Raises `Unprocessable` for an empty file, `TypeNotAllowed`, `FileTooLarge`, `Denied`, and what `chunks` raises.
         """
         head = await _head_of(chunks)
         media_type = media_type_of(head)
@@ -91,7 +86,7 @@ class Ingest:
             raise Unprocessable("The file is empty", fields={"files": "is empty"})
         if admission is not None:
             check_type(admission.purpose, media_type)
-        limit = self._limit(admission)
+        limit = self._largest(caller) if admission is None else self._limit(admission)
         asset_id = new_asset_id(self._randomness)
         digest = hashlib.sha256()
         size = 0
@@ -133,22 +128,48 @@ class Ingest:
         try:
             stored = await staged.sink.commit()
         except BaseException:
-            # Nothing was stored, or the sweeper finds it by the record when this fails as well.
-            await self._metadata.discard(asset.id)
+            with suppress(AssetgateError):  # then the sweeper finds the record, and by it what was stored
+                await self._metadata.discard(asset.id)
             raise
-        ready = await self._metadata.change(
-            asset.id, {"state": State.READY, "object_version": stored.version}, when=State.PENDING
-        )
+        ready = await self._make_ready(asset, stored)
         if ready is None:  # the sweeper took it for abandoned: a clock that jumped by a day
             raise TooManyRequests("The upload took too long; send it again", headers={"Retry-After": "1"})
         return ready
 
-    def _limit(self, admission: Admission | None) -> int:
-        if admission is None:
-            return self.largest
-        if admission.by_guest:
-            return min(admission.purpose.max_bytes, self._guest_quota.max_bytes)
-        return admission.purpose.max_bytes
+    async def _make_ready(self, asset: Asset, stored: Stored) -> Asset | None:
+        changes: Changes = {"state": State.READY, "object_version": stored.version}
+        try:
+            return await self._metadata.change(asset.id, changes, when=State.PENDING)
+        except AssetgateError:
+            # Perhaps it is ready and only the answer was lost: then this does nothing. Else the sweeper takes the bytes
+            # soon, and not as late as those of abandoned uploads.
+            now = milliseconds(self._clock())
+            lost: Changes = {"state": State.DELETED, "deleted_at": now, "updated_at": now}
+            with suppress(AssetgateError):
+                await self._metadata.change(asset.id, lost, when=State.PENDING)
+            raise
+
+    def _limit(self, admission: Admission) -> int:
+        return self._limit_of(admission.purpose, by_guest=admission.by_guest)
+
+    def _limit_of(self, purpose: Purpose, *, by_guest: bool) -> int:
+        return min(purpose.max_bytes, self._guest_quota.max_bytes) if by_guest else purpose.max_bytes
+
+    def _largest(self, caller: Caller) -> int:
+        """The most that any purpose open to the caller allows: nobody fills the disk before naming one."""
+        by_guest = caller.kind in {CallerKind.ANONYMOUS, CallerKind.GUEST}
+        limits: list[int] = []
+        closed = Denied(Reason.PURPOSE_NOT_ALLOWED)
+        for purpose in self.purposes.values():
+            try:
+                may_upload(caller, purpose)
+            except Denied as denied:
+                closed = denied
+            else:
+                limits.append(self._limit_of(purpose, by_guest=by_guest))
+        if not limits:
+            raise closed
+        return max(limits)
 
     def _new_asset(self, staged: Staged, admission: Admission, now: int) -> Asset:
         asset = Asset(

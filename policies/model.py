@@ -20,7 +20,8 @@ class Caller:
     """Who asks, as far as their credentials prove it.
 
     `id` is the user id, the guest session's hash or the service's name. A user who also carries a guest cookie has that
-    session's hash in `guest`: holding the cookie proves the session just as it did before signing in.
+    session's hash in `guest`: holding the cookie proves the session just as it did before signing in. After `until`
+    (seconds since 1970) the credential has to be judged again.
     """
 
     kind: CallerKind
@@ -30,6 +31,7 @@ class Caller:
     guest: str | None = None
     by_cookie: bool = False
     address: str | None = None
+    until: float | None = None
 
     @property
     def owner(self) -> str | None:

@@ -83,6 +83,7 @@ class Server(Section):
     public_url: Annotated[str, AfterValidator(_checked_public_url)] | None = None
     trusted_proxies: Networks
     max_json_bytes: Size
+    body_timeout: Duration
     drain_timeout: Duration
     express: bool
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import Field
 
 from gateway.clock import Clock, milliseconds
@@ -22,7 +22,9 @@ from gateway.tokens import verify
 from gateway.web.bodies import Body, ok, read_body
 from gateway.web.callers import Callers
 from gateway.web.described import described
+from gateway.web.express.memory import Asked, Decided, Decisions
 from gateway.web.filenames import clean_filename
+from gateway.web.heads import Shared
 from gateway.web.listing import encode_cursor, listing_of
 from gateway.web.middleware import REASON
 from gateway.web.respond import respond
@@ -47,6 +49,8 @@ class AssetRoutes:
         rules: Sequence[Rule],
         keys: Mapping[str, bytes],
         delivery: DeliveryRules,
+        shared: Shared,
+        decisions: Decisions,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -57,6 +61,8 @@ class AssetRoutes:
         self._rules = rules
         self._keys = keys
         self._delivery = delivery
+        self._shared = shared
+        self._decisions = decisions
         self._metrics = metrics
         self._clock = clock
 
@@ -66,15 +72,17 @@ class AssetRoutes:
         asset_id = asset_id_of(request)
         token = token_of(request, asset_id, self._keys, self._clock())
         caller = await self._callers.identify(request)
+        mark = self._decisions.mark()
         asset = await self._asset(asset_id)
         grant = self._decide(caller, Action.READ, asset, token)
         self._metrics.decision.observe(time.perf_counter() - began)
         request[REASON] = grant.reason.value
         shown = represent(_existing(asset), self._delivery, download_of(grant))
+        self._decisions.keep(mark, asked_of(request), Decided(grant, caller, shown))
         asked = conditionals_of(joined(request.headers.items()))
         method: Method = "HEAD" if request.method == "HEAD" else "GET"
         delivery = plan(shown, method, asked, grant, now=self._clock(), rules=self._delivery)
-        return await respond(request, delivery, grant, self._storage, self._metrics)
+        return await respond(request, delivery, grant, self._storage, self._metrics, self._shared)
 
     async def info(self, request: web.Request) -> web.Response:
         asset, _ = await self._granted(request, Action.INFO)
@@ -93,6 +101,7 @@ class AssetRoutes:
         caller = await self._callers.identify(request)
         asset = await self._asset(asset_id)
         grant = self._decide(caller, Action.UPDATE, asset)
+        request[REASON] = grant.reason.value
         update = await read_body(request, Update)
         changes: Changes = {"updated_at": milliseconds(self._clock())}
         if "visibility" in update.model_fields_set:
@@ -123,7 +132,10 @@ class AssetRoutes:
         asset_id = asset_id_of(request)
         caller = await self._callers.identify(request)
         asset = await self._asset(asset_id)
-        return _existing(asset), self._decide(caller, action, asset)
+        # Decided before anything is said of its being there: who must sign in first is told so of every id.
+        grant = self._decide(caller, action, asset)
+        request[REASON] = grant.reason.value
+        return _existing(asset), grant
 
     async def _asset(self, asset_id: str) -> Asset | None:
         return (await self._metadata.get([asset_id])).get(asset_id)
@@ -138,6 +150,12 @@ def asset_id_of(request: web.Request) -> str:
     if not is_asset_id(asset_id):
         raise NotFound
     return asset_id
+
+
+def asked_of(request: web.Request) -> Asked:
+    """What the decision on this read depends on; two lines of one field are none that could be asked again."""
+    headers = request.headers
+    return Asked(request.raw_path, headers.get(hdrs.AUTHORIZATION), headers.get(hdrs.COOKIE))
 
 
 def token_of(request: web.Request, asset_id: str, keys: Mapping[str, bytes], now: float) -> Token | None:

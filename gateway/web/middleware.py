@@ -24,23 +24,29 @@ STARTED: Final = web.RequestKey("started", bool)  # the head of an object's answ
 _FOREIGN_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
 
 
-class Problems:
-    """The middleware. `trusts(request)` tells whether the request id of a proxy in front is kept."""
+class RequestIds:
+    """Ids of requests: a trusted proxy's own, or new ones that cannot be guessed from others."""
 
-    def __init__(self, randomness: Randomness, trusts: Callable[[web.Request], bool]) -> None:
+    def __init__(self, randomness: Randomness, trusts: Callable[[str | None], bool]) -> None:
         self._randomness = randomness
         self._trusts = trusts
 
-    def request_id(self, request: web.Request) -> str:
-        given = request.headers.get("X-Request-Id", "")
-        if _FOREIGN_ID.match(given) and self._trusts(request):
+    def choose(self, given: str | None, peer: str | None) -> str:
+        if given is not None and _FOREIGN_ID.match(given) and self._trusts(peer):
             return given
         return self._randomness(12).hex()
+
+
+class Problems:
+    """The middleware."""
+
+    def __init__(self, request_ids: RequestIds) -> None:
+        self._request_ids = request_ids
 
     def middleware(self) -> Middleware:
         @web.middleware
         async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-            request[REQUEST_ID] = self.request_id(request)
+            request[REQUEST_ID] = self._request_ids.choose(request.headers.get("X-Request-Id"), peer_of(request))
             try:
                 response = await handler(request)
             except Exception as error:  # noqa: BLE001 - the one place that answers every error
@@ -98,3 +104,9 @@ def problem(error: AssetgateError, request_id: str) -> web.Response:
     return web.Response(
         body=orjson.dumps(body), status=error.status, headers=headers, content_type="application/problem+json"
     )
+
+
+def peer_of(request: web.BaseRequest) -> str | None:
+    """The address at the other end of the connection; None on a Unix socket."""
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    return str(peer[0]) if isinstance(peer, tuple) else None

@@ -7,19 +7,38 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from prometheus_client import Counter
 
 from gateway.metrics import Metrics
-from gateway.web.callers import peer_of
-from gateway.web.middleware import CALLER, REASON, REQUEST_ID
+from gateway.model import PATH_PREFIX
+from gateway.web.middleware import CALLER, REASON, REQUEST_ID, peer_of
 from policies.model import ANONYMOUS
 
 access_log = logging.getLogger("assetgate.access")
 ABORTED: Final = 499  # nginx's word for a client that went away
+ASSET_ROUTE: Final = PATH_PREFIX + "{id}"
+
+
+class Note(NamedTuple):
+    """What is told of one request. `began` is of `time.perf_counter`; the path is as sent, without its query."""
+
+    began: float
+    request_id: str | None
+    method: str
+    path: str
+    route: str
+    status: int
+    reason: str
+    size: int | None
+    range: str | None
+    caller: str
+    address: str | None
+    agent: str | None
 
 
 class Observed:
@@ -27,6 +46,7 @@ class Observed:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._counters: dict[tuple[str, str, int, str], Counter] = {}
 
     def middleware(self) -> Middleware:
         @web.middleware
@@ -36,33 +56,54 @@ class Observed:
             try:
                 response = await handler(request)
             finally:
-                self._note(request, response, time.perf_counter() - began)
+                self.note(_note_of(request, response, began), broken=response is None)
             return response
 
         return note
 
-    def _note(self, request: web.Request, response: web.StreamResponse | None, seconds: float) -> None:
-        status = ABORTED if response is None else response.status
-        route = route_of(request)
-        reason = request.get(REASON, "")
-        self._metrics.requests.labels(route, request.method, str(status), reason).inc()
+    def note(self, note: Note, *, broken: bool) -> None:
+        """Count a finished request, and log it. `broken`: the client did not get all of it."""
+        status = ABORTED if broken else note.status
+        key = (note.route, note.method, status, note.reason)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._metrics.requests.labels(note.route, note.method, str(status), note.reason)
+            self._counters[key] = counter
+        counter.inc()
         if access_log.isEnabledFor(logging.INFO):
-            caller = request.get(CALLER, ANONYMOUS)
             facts = {
-                "request_id": request.get(REQUEST_ID),
-                "method": request.method,
-                "path": request.rel_url.raw_path,  # still encoded: no line breaks
-                "route": route,
+                "request_id": note.request_id,
+                "method": note.method,
+                "path": note.path,
+                "route": note.route,
                 "status": status,
-                "reason": reason or None,
-                "ms": round(seconds * 1000, 2),
-                "bytes": response.content_length if response is not None else None,
-                "range": request.headers.get("Range"),
-                "caller": caller.kind.value,
-                "address": caller.address or peer_of(request),
-                "agent": request.headers.get("User-Agent"),
+                "reason": note.reason or None,
+                "ms": round((time.perf_counter() - note.began) * 1000, 2),
+                "bytes": note.size,
+                "range": note.range,
+                "caller": note.caller,
+                "address": note.address,
+                "agent": note.agent,
             }
             access_log.info("request", extra={"facts": facts})
+
+
+def _note_of(request: web.Request, response: web.StreamResponse | None, began: float) -> Note:
+    caller = request.get(CALLER, ANONYMOUS)
+    return Note(
+        began=began,
+        request_id=request.get(REQUEST_ID),
+        method=request.method,
+        path=request.rel_url.raw_path,  # still encoded: no line breaks
+        route=route_of(request),
+        status=ABORTED if response is None else response.status,
+        reason=request.get(REASON, ""),
+        size=response.content_length if response is not None else None,
+        range=request.headers.get("Range"),
+        caller=caller.kind.value,
+        address=caller.address or peer_of(request),
+        agent=request.headers.get("User-Agent"),
+    )
 
 
 def route_of(request: web.Request) -> str:

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import Field
 
-from gateway.errors import Unprocessable
+from gateway.errors import SignInRequired, Unprocessable
 from gateway.model import parse_ref
 from gateway.sharing import DEFAULT_WINDOW, LARGEST_BATCH, Sharing
 from gateway.web.bodies import Body, ok, read_body
 from gateway.web.callers import Callers
+from policies.model import Caller, CallerKind
 
 Seconds = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], Field(max_length=LARGEST_BATCH, strict=False)]
@@ -41,7 +42,7 @@ class SignatureRoutes:
         self._sharing = sharing
 
     async def sign(self, request: web.Request) -> web.Response:
-        caller = await self._callers.identify(request)
+        caller = await self._signed_in(request)
         body = await read_body(request, SignBody)
         # What is no reference is answered as one that does not exist, in its place.
         wanted = [*body.asset_ids, *(parse_ref(ref) or "" for ref in body.asset_refs)]
@@ -59,7 +60,7 @@ class SignatureRoutes:
         return ok({"results": results})
 
     async def resolve(self, request: web.Request) -> web.Response:
-        caller = await self._callers.identify(request)
+        caller = await self._signed_in(request)
         body = await read_body(request, ResolveBody)
         document = await self._sharing.resolve(
             caller,
@@ -69,3 +70,10 @@ class SignatureRoutes:
             on_denied=body.on_denied,
         )
         return ok({"document": document})
+
+    async def _signed_in(self, request: web.Request) -> Caller:
+        """Nobody in particular owns nothing: they are told to sign in, not that each asset is not there."""
+        caller = await self._callers.identify(request)
+        if caller.kind is CallerKind.ANONYMOUS:
+            raise SignInRequired
+        return caller

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -167,7 +168,8 @@ def form(*parts: Part) -> FormData:
         if len(part) == 2:
             data.add_field(part[0], part[1])
         else:
-            data.add_field(part[0], part[2], filename=part[1], content_type="application/octet-stream")
+            content = io.BytesIO(part[2])  # as bytes, the client would warn of large ones
+            data.add_field(part[0], content, filename=part[1], content_type="application/octet-stream")
     return data
 
 
