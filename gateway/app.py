@@ -27,6 +27,7 @@ from gateway.sharing import Sharing
 from gateway.storage import Resident, Storage
 from gateway.sweeping import Sweeper
 from gateway.web.assets import AssetRoutes
+from gateway.web.authorizing import AuthorizeRoutes
 from gateway.web.bodies import BODY_TIMEOUT
 from gateway.web.callers import Callers
 from gateway.web.claims import ClaimRoutes
@@ -39,6 +40,7 @@ from gateway.web.heads import Shared
 from gateway.web.health import HealthRoutes
 from gateway.web.legacy import LegacyRoutes
 from gateway.web.middleware import Problems, RequestIds
+from gateway.web.modes import Modes
 from gateway.web.observed import Observed
 from gateway.web.routes import Handlers, table
 from gateway.web.signatures import SignatureRoutes
@@ -177,20 +179,23 @@ def _delivery_rules(settings: Settings) -> DeliveryRules:
 def _handlers(gateway: Gateway, callers: Callers, guests: GuestSessions, decisions: Decisions) -> Handlers:
     settings, metadata, storage = gateway.settings, gateway.metadata, gateway.storage
     uploads = UploadRoutes(callers, gateway.ingest, guests, gateway.metrics)
+    assets = AssetRoutes(
+        callers,
+        metadata,
+        storage,
+        gateway.sharing,
+        gateway.rules,
+        gateway.keys,
+        _delivery_rules(settings),
+        Modes(settings.delivery, gateway.ingest.purposes, storage, callers),
+        Shared.of(settings.cors),
+        decisions,
+        gateway.metrics,
+        gateway.clock,
+    )
     return Handlers(
-        assets=AssetRoutes(
-            callers,
-            metadata,
-            storage,
-            gateway.sharing,
-            gateway.rules,
-            gateway.keys,
-            _delivery_rules(settings),
-            Shared.of(settings.cors),
-            decisions,
-            gateway.metrics,
-            gateway.clock,
-        ),
+        assets=assets,
+        authorizing=AuthorizeRoutes(assets),
         uploads=uploads,
         signatures=SignatureRoutes(callers, gateway.sharing),
         claims=ClaimRoutes(callers, metadata, guests, gateway.clock),

@@ -190,6 +190,8 @@ class Delivery(Section):
     resource_policy: Literal["same-origin", "same-site", "cross-origin"]
     public_max_age: Duration
     public_stale_while_revalidate: Duration
+    redirect_sessions: bool
+    accel_files: bool
 
 
 class Policies(Section):

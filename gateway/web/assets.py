@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 from pydantic import Field
 
 from gateway.clock import Clock, milliseconds
@@ -26,7 +27,8 @@ from gateway.web.express.memory import Asked, Decided, Decisions
 from gateway.web.filenames import clean_filename
 from gateway.web.heads import Shared
 from gateway.web.listing import encode_cursor, listing_of
-from gateway.web.middleware import REASON
+from gateway.web.middleware import CALLER, REASON
+from gateway.web.modes import STREAM, Modes
 from gateway.web.respond import respond
 from policies.engine import decide
 from policies.model import Action, Caller, Grant, Question, Rule, State, Token, Visibility
@@ -49,6 +51,7 @@ class AssetRoutes:
         rules: Sequence[Rule],
         keys: Mapping[str, bytes],
         delivery: DeliveryRules,
+        modes: Modes,
         shared: Shared,
         decisions: Decisions,
         metrics: Metrics,
@@ -61,6 +64,7 @@ class AssetRoutes:
         self._rules = rules
         self._keys = keys
         self._delivery = delivery
+        self._modes = modes
         self._shared = shared
         self._decisions = decisions
         self._metrics = metrics
@@ -69,20 +73,29 @@ class AssetRoutes:
     async def read(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD: the straight line from who asks to the bytes."""
         began = time.perf_counter()
-        asset_id = asset_id_of(request)
-        token = token_of(request, asset_id, self._keys, self._clock())
-        caller = await self._callers.identify(request)
         mark = self._decisions.mark()
-        asset = await self._asset(asset_id)
-        grant = self._decide(caller, Action.READ, asset, token)
+        asset_id = asset_id_of(request)
+        grant, asset = await self.judge(request, asset_id, request.query.getall("token", []))
         self._metrics.decision.observe(time.perf_counter() - began)
         request[REASON] = grant.reason.value
-        shown = represent(_existing(asset), self._delivery, download_of(grant))
-        self._decisions.keep(mark, asked_of(request), Decided(grant, caller, shown))
+        shown = represent(asset, self._delivery, download_of(grant))
         asked = conditionals_of(joined(request.headers.items()))
         method: Method = "HEAD" if request.method == "HEAD" else "GET"
         delivery = plan(shown, method, asked, grant, now=self._clock(), rules=self._delivery)
+        elsewhere = await self._modes.elsewhere(request, delivery, grant, self._clock())
+        if elsewhere is not None:
+            status, fields = elsewhere
+            return web.Response(status=status, headers=CIMultiDict(fields))
+        if self._modes.of(grant) == STREAM:
+            self._decisions.keep(mark, asked_of(request), Decided(grant, request[CALLER], shown), self._clock())
         return await respond(request, delivery, grant, self._storage, self._metrics, self._shared)
+
+    async def judge(self, request: web.Request, asset_id: str, tokens: Sequence[str]) -> tuple[Grant, Asset]:
+        """Decide about reading an asset. Raises `Denied`, and what is wrong with the token or the credential."""
+        token = token_of(tokens, asset_id, self._keys, self._clock())
+        caller = await self._callers.identify(request)
+        asset = await self._asset(asset_id)
+        return self._decide(caller, Action.READ, asset, token), _existing(asset)
 
     async def info(self, request: web.Request) -> web.Response:
         asset, _ = await self._granted(request, Action.INFO)
@@ -158,14 +171,13 @@ def asked_of(request: web.Request) -> Asked:
     return Asked(request.raw_path, headers.get(hdrs.AUTHORIZATION), headers.get(hdrs.COOKIE))
 
 
-def token_of(request: web.Request, asset_id: str, keys: Mapping[str, bytes], now: float) -> Token | None:
-    """The verified token of the query, or None without one. Raises `Forbidden` (token_invalid)."""
-    values = request.query.getall("token", [])
-    if not values:
+def token_of(tokens: Sequence[str], asset_id: str, keys: Mapping[str, bytes], now: float) -> Token | None:
+    """The verified token of a query, or None without one. Raises `Forbidden` (token_invalid)."""
+    if not tokens:
         return None
-    if len(values) > 1:
+    if len(tokens) > 1:
         raise Forbidden("The token is not valid", error="token_invalid")
-    return verify(values[0], asset_id, keys, now)
+    return verify(tokens[0], asset_id, keys, now)
 
 
 def _existing(asset: Asset | None) -> Asset:

@@ -36,7 +36,7 @@ class ExplainRoutes:
             raise Forbidden("Only a service with the scope admin may ask why", error="scope_missing")
         other = caller_named(request.query.get("as", "anonymous"))
         action = action_named(request.query.get("action", Action.READ.value))
-        token = token_of(request, asset_id, self._keys, self._clock())
+        token = token_of(request.query.getall("token", []), asset_id, self._keys, self._clock())
         asset = (await self._metadata.get([asset_id])).get(asset_id)
         question = Question(other, action, asset.subject if asset else None, token, self._clock())
         return ok(explained(explain(question, self._rules)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.web.assets import AssetRoutes
+from gateway.web.authorizing import AuthorizeRoutes
 from gateway.web.claims import ClaimRoutes
 from gateway.web.explaining import ExplainRoutes
 from gateway.web.health import HealthRoutes
@@ -24,6 +25,7 @@ class Handlers:
     signatures: SignatureRoutes
     claims: ClaimRoutes
     explaining: ExplainRoutes
+    authorizing: AuthorizeRoutes
     legacy: LegacyRoutes
     health: HealthRoutes
 
@@ -42,6 +44,7 @@ def table(to: Handlers) -> list[web.RouteDef]:
         web.get("/api/storage/assets/{id}/info", to.assets.info),
         web.post("/api/storage/assets/{id}/revoke", to.assets.revoke),
         web.get("/api/storage/assets/{id}/explain", to.explaining.explain),
+        web.get("/api/storage/authorize", to.authorizing.authorize),
         web.post("/api/storage/upload-image", to.legacy.upload_image),
         web.get("/api/proxy/file", to.legacy.proxy_file),
         web.get("/healthz", to.health.alive),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import jwt
-from aiohttp import ClientResponse, ClientSession, DummyCookieJar, FormData, web
+from aiohttp import ClientResponse, ClientSession, DummyCookieJar, FormData
 
 from gateway.app import Gateway, build, web_application
 from gateway.settings import SCOPES, Settings
 from gateway.settings.reading import defaults
+from gateway.web.connections import accepting
 from tests.support.servers import processes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +28,7 @@ SIGNING_KEYS = "k1:dGhpcy1pcy1hLWtleS1vZi10aGUtdGVzdHMtMzJieXQ"
 ALL_SCOPES = "all"
 FAR_AHEAD = 4_000_000_000  # seconds since 1970; no test moves its clock beyond
 UPLOAD = "/api/storage/upload-media"
+DRAIN_TIMEOUT = 1.0  # seconds
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c02"
@@ -103,17 +106,19 @@ async def running(settings: Mapping[str, Any] | None = None, *, folder: Path | N
     clock = MovableClock()
     async with build(settings_for(folder, settings), clock) as parts:
         await parts.metadata.upgrade()
-        runner = web.AppRunner(web_application(parts), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            url = f"http://{host}:{port}"
-            async with ClientSession(url, cookie_jar=DummyCookieJar()) as client:
-                yield Running(parts, url, client, clock)
-        finally:
-            await runner.cleanup()
+        async with answering(parts, clock) as gateway:
+            yield gateway
+
+
+@asynccontextmanager
+async def answering(parts: Gateway, clock: MovableClock) -> AsyncIterator[Running]:
+    """Accept connections for parts that are joined already, as `serve` does, and hand out a client."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server = accepting(web_application(parts), listening, parts.metrics, DRAIN_TIMEOUT)
+    async with server, ClientSession(url, cookie_jar=DummyCookieJar()) as client:
+        yield Running(parts, url, client, clock)
 
 
 def settings_for(folder: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:

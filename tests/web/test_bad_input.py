@@ -105,7 +105,6 @@ MALFORMED = {
     "a part without headers": IMAGE + b"--limit\r\n\r\n" + PNG + b"\r\n" + END,
     "bare line feeds": FORM.replace(b"\r\n", b"\n"),
     "something behind the boundary": IMAGE + b"--limit!\r\n" + FILE,
-    "something behind the end": IMAGE + FILE + END + FILE,
     "a folded header": IMAGE + part(HEADER + b";\r\n\tx=y", PNG) + END,
     "a field that is not UTF-8": IMAGE + field_part("visibility", b"\xff\xfe") + FILE + END,
     "NUL in front": b"\0" + FORM,
@@ -254,7 +253,8 @@ class TestFileNames:
             ("/", None),
             ("..\\..\\boot.ini", "boot.ini"),
             ("C:\\photos\\me.png", "me.png"),
-            ("a%00b.png", "ab.png"),
+            ("a%00b.png", "a%00b.png"),
+            ("%F0%9F%A6%9C.png", "%F0%9F%A6%9C.png"),
             ("a\0b.png", "ab.png"),
             ("\U0001f99c\U00010348.png", "\U0001f99c\U00010348.png"),
             ("\u202egnp.exe", "gnp.exe"),
@@ -262,7 +262,6 @@ class TestFileNames:
             ("\U0001f99c" * 100 + ".png", "\U0001f99c" * 63),
             ("a\tb\x7f.png", "ab.png"),
             ("<script>.png", "<script>.png"),
-            ("%F0%9F%A6%9C.png", None),
         ],
     )
     async def test_a_name_is_only_ever_a_name(self, tmp_path: Path, sent: str, kept: str | None) -> None:
@@ -272,10 +271,7 @@ class TestFileNames:
             info = f"{answer.document['data']['previewUrl']}/info"
             async with gateway.client.get(info, headers=user_headers()) as response:
                 found = (await response.json())["data"]["filename"]
-            if sent.startswith("%F0"):
-                assert found in {sent, "\U0001f99c.png"}  # browsers write only %22, %0D and %0A so
-            else:
-                assert found == kept
+            assert found == kept
             assert sorted(path.name for path in tmp_path.iterdir() if "db" not in path.name) == ["objects"]
 
 
@@ -289,7 +285,7 @@ class TestTypes:
             (b"<!DOCTYPE html><script>alert(1)</script>", "text/html"),
             (b"  <html><body onload=alert(1)>", "text/html"),
             (b"GIF89a/*<svg/onload=alert(1)>*/=1;", "image/svg+xml"),
-            (b"GIF89a=0;//<script>alert(1)</script>" + bytes(2), "text/html"),
+            (b"GIF89a=0;//<script>alert(1)</script>", "text/html"),
             (b"GIF87a<html><script>alert(1)</script>", "text/html"),
             (b"BM<script>alert(1)</script>" + b" " * 40, "text/html"),
             (b"AC10<script>alert(1)</script>", "text/html"),
@@ -389,7 +385,15 @@ async def test_json_that_is_wrong_names_the_field(gateway: Running, path: str, b
         assert b"9999" in body
         told(answer, 400, "invalid_request")
     else:
-        assert field in told(answer, 422, "invalid_request")
+        fields = told(answer, 422, "invalid_request")
+        assert [name for name in fields if name == field or name.startswith(f"{field}.")], fields
+
+
+@pytest.mark.parametrize("entry", [b"1", b"[]", b'"a"'])
+async def test_a_million_entries_are_not_weighed_one_by_one(gateway: Running, entry: bytes) -> None:
+    body = b'{"assetIds": [' + (entry + b",") * 1_500_000 + entry + b"]}"
+    async with asyncio.timeout(10):
+        told(await post(gateway, SIGN, body), 422, "invalid_request")
 
 
 async def test_a_name_of_megabytes_is_not_sent_back(gateway: Running) -> None:
@@ -476,7 +480,7 @@ ODD_IDS = [
     "{id}{id}{id}",
     "aaaaaaaa%",
     "aaaaaaaa%zz",
-    "\U0001f99c" * 8,
+    "%F0%9F%A6%9C" * 8,
     "a" * 5000,
 ]
 
@@ -502,7 +506,7 @@ NO_HTTP = {
     "NULs": bytes(4096),
     "a text": b"hello, is there anybody?\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "no version": b"GET /healthz\r\n\r\n",
+    "a target that is not ASCII": b"GET /\xf0\x9f\xa6\x9c HTTP/1.1\r\nHost: a\r\n\r\n",
     "another version": b"GET /healthz HTTP/9.9\r\n\r\n",
     "no target": b"GET  HTTP/1.1\r\nHost: a\r\n\r\n",
     "SSH": b"SSH-2.0-OpenSSH_9.6\r\n",

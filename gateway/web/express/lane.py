@@ -95,10 +95,10 @@ class Lane:
             path=request.target.partition("?")[0],
             route=ASSET_ROUTE,
             status=delivery.status,
-            reason=grant.reason.value,
+            reason=decided.reason,
             size=len(body) if body is not None else None,
             range=fields.get("range"),
-            caller=decided.caller.kind.value,
+            caller=decided.kind,
             address=self._proxies.client(peer, fields.get("x-forwarded-for")),
             agent=fields.get("user-agent"),
         )

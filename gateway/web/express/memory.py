@@ -25,19 +25,24 @@ class Asked(NamedTuple):
 
 @dataclass(slots=True)
 class Decided:
-    """A grant, what it shows, and its heads as bytes, each rendered when first sent."""
+    """A grant, what it shows, and its heads as bytes, each rendered when first sent.
+
+    `until` is when it ends by itself, in seconds since 1970: with the grant, the token or the caller's credential.
+    """
 
     grant: Grant
     caller: Caller
     shown: Representation
-    rendered: dict[int, bytes] = field(default_factory=dict)
+    until: float = field(init=False)
+    reason: str = field(init=False)
+    kind: str = field(init=False)
+    rendered: dict[int, bytes] = field(init=False, default_factory=dict)
 
-    @property
-    def until(self) -> float:
-        """When it ends by itself, in seconds since 1970: with the grant, the token or the caller's credential."""
+    def __post_init__(self) -> None:
         token = self.grant.token
         ends = (self.grant.until, self.caller.until, None if token is None else float(token.exp))
-        return min((end for end in ends if end is not None), default=math.inf)
+        self.until = min((end for end in ends if end is not None), default=math.inf)
+        self.reason, self.kind = self.grant.reason.value, self.caller.kind.value
 
     def head(self, status_line: bytes, fixed: Fields) -> bytes:
         """The status line and the fields that never change; `fixed` is one of the representation's own tuples."""
@@ -57,6 +62,11 @@ class News(Protocol):
 
     def is_current(self) -> bool:
         """Take in what has changed up to now; False when that cannot be known, and nothing remembered may be used."""
+        ...
+
+    @property
+    def lasts(self) -> float:
+        """How long (seconds) what was read may be believed; short where changes are not announced."""
         ...
 
 
@@ -92,13 +102,14 @@ class Decisions:
         """Take a mark before a record is read: what was forgotten since then must not be kept."""
         return self._forgotten
 
-    def keep(self, mark: int, asked: Asked, decided: Decided) -> None:
+    def keep(self, mark: int, asked: Asked, decided: Decided, now: float) -> None:
         """Remember a decision on a record that was read after `mark` was taken."""
         if self._news is None or not self._news.is_current() or mark != self._forgotten:
             return
         token, asset_id = decided.grant.token, decided.grant.subject.asset_id
         if token is not None and token.ip is not None:
             return  # the same request from another address is another question
+        decided.until = min(decided.until, now + self._news.lasts)
         found = self._assets.setdefault(asset_id, {})
         if len(found) >= MOST_OF_ONE:
             found.clear()

@@ -15,24 +15,21 @@ _REQUEST: Final = re.compile(
     rb"(GET|HEAD) ("
     + PATH_PREFIX.encode()
     + rb"([A-Za-z0-9][A-Za-z0-9_-]{7,63})(?:\?token=[A-Za-z0-9._-]+)?) HTTP/1\.1\r\n"
-    rb"((?:[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e]*\r\n)+)\r\n"
+    rb"(?:[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e]*\r\n)+\r\n"
 )
-# A body, a change of protocol or of the connection: aiohttp's work.
+# What is looked at. The last row is aiohttp's work: a body, a change of the protocol or of the connection.
+_LOOKED_AT: Final = re.compile(
+    rb"\n(host|range|if-(?:none-)?match|if-(?:un)?modified-since|if-range|authorization|cookie|origin|user-agent"
+    rb"|x-request-id|x-forwarded-for"
+    rb"|connection|content-length|transfer-encoding|expect|upgrade|te|trailer)[ \t]*:[ \t]*([^\r]*)",
+    re.IGNORECASE,
+)
 _NOT_PLAIN: Final = frozenset(
-    {
-        "content-length",
-        "transfer-encoding",
-        "expect",
-        "upgrade",
-        "connection",
-        "te",
-        "trailer",
-        "forwarded",
-        "proxy-connection",
-    }
+    {b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer"}
 )
 _BODY: Final = re.compile(
-    rb"\r\n(?:content-length[ \t]*:[ \t]*([0-9]{1,15})[ \t]*|(transfer-encoding|upgrade|expect)[ \t]*:.*)(?=\r\n)", re.I
+    rb"\r\n(?:content-length[ \t]*:[ \t]*([0-9]{1,15})[ \t]*|(transfer-encoding|upgrade|expect)[ \t]*:.*)(?=\r\n)",
+    re.IGNORECASE,
 )
 
 
@@ -51,21 +48,19 @@ class Plain(NamedTuple):
 
 def plain(data: bytes) -> Plain | None:
     """Read a request; None when it is not one whole plain request and nothing else."""
-    if len(data) > LONGEST:
-        return None
-    found = _REQUEST.fullmatch(data)
+    found = _REQUEST.fullmatch(data) if len(data) <= LONGEST else None
     if found is None:
         return None
-    method, target, asset_id, lines = found.groups()
+    method, target, asset_id = found.groups()
     fields: dict[str, str] = {}
-    for line in lines.decode("ascii").split("\r\n")[:-1]:
-        name, _, value = line.partition(":")
-        name = name.lower()
-        if name in fields or (
-            name in _NOT_PLAIN and not (name == "connection" and value.strip().lower() == "keep-alive")
-        ):
+    for name, value in _LOOKED_AT.findall(data, found.end(2)):
+        lower = name.lower()
+        if lower in _NOT_PLAIN and not (lower == b"connection" and value.strip().lower() == b"keep-alive"):
             return None
-        fields[name] = value.strip(" \t")
+        key = lower.decode()
+        if key in fields:
+            return None
+        fields[key] = value.rstrip(b" \t").decode()
     if "host" not in fields:
         return None
     return Plain(method.decode(), target.decode(), asset_id.decode(), fields)
