@@ -41,7 +41,7 @@ from gateway.web.health import HealthRoutes
 from gateway.web.legacy import LegacyRoutes
 from gateway.web.middleware import Problems, RequestIds
 from gateway.web.modes import Modes
-from gateway.web.observed import Observed
+from gateway.web.observed import AccessLog, Observed
 from gateway.web.routes import Handlers, table
 from gateway.web.signatures import SignatureRoutes
 from gateway.web.uploads import UploadRoutes
@@ -123,7 +123,7 @@ async def _open_sessions(better_auth: BetterAuthSessions) -> None:
         log.warning("the database of identity.better_auth is away; its sessions are looked up when it is back")
 
 
-def web_application(gateway: Gateway) -> web.Application:
+def web_application(gateway: Gateway, access_log: AccessLog | None = None) -> web.Application:
     """Make the HTTP side of a gateway; its express lane, where it has one, is under `LANE`."""
     settings = gateway.settings
     guests = GuestSessions(settings.signing.parsed, settings.guests, gateway.randomness)
@@ -138,7 +138,7 @@ def web_application(gateway: Gateway) -> web.Application:
     )
     # A rule of the operator's own may look at more than what is remembered of a question: it is asked every time.
     decisions = Decisions(gateway.news if settings.server.express and not settings.policies.rules else None)
-    cors, observed = CrossOrigin(settings.cors), Observed(gateway.metrics)
+    cors, observed = CrossOrigin(settings.cors), Observed(gateway.metrics, access_log)
     request_ids = RequestIds(gateway.randomness, callers.proxies.trusts)
     application = web.Application(
         middlewares=[observed.middleware(), Problems(request_ids).middleware(), cors.middleware()],

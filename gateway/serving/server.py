@@ -11,17 +11,27 @@ from contextlib import asynccontextmanager, suppress
 from gateway.app import Gateway, build, web_application
 from gateway.settings import Settings
 from gateway.web.connections import accepting
+from gateway.web.observed import AccessLog
 
 
-async def serve(settings: Settings, listening: socket.socket, ready: Callable[[], None], *, sweeps: bool) -> None:
+async def serve(
+    settings: Settings,
+    listening: socket.socket,
+    ready: Callable[[], None],
+    access_log: AccessLog,
+    *,
+    sweeps: bool,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let what streams finish within `server.drain_timeout`."""
     async with build(settings) as gateway:
         await gateway.metadata.upgrade()
         stopped = stopped_by_signal()
-        answering = accepting(web_application(gateway), listening, gateway.metrics, settings.server.drain_timeout)
+        application = web_application(gateway, access_log)
+        answering = accepting(application, listening, gateway.metrics, settings.server.drain_timeout)
         async with _housekeeping(gateway, wanted=sweeps), answering:
             ready()
             await stopped.wait()
+    access_log.flush()
 
 
 def stopped_by_signal() -> asyncio.Event:

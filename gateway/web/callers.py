@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from gateway.errors import CredentialInvalid, Forbidden
+from gateway.errors import CredentialInvalid, Forbidden, InvalidRequest
 from gateway.identity import Identified, guest, refused
 from gateway.identity.better_auth import BetterAuthSessions, cookie_names
 from gateway.identity.guest import GuestSessions
@@ -23,6 +24,8 @@ from policies.model import ANONYMOUS, Caller, CallerKind
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 SERVICE_KEY_PREFIX: Final = "ag_"
+# RFC 3986, section 3.2.2, less what no browser sends; it ends up in URLs of ours.
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Callers:
@@ -50,6 +53,8 @@ class Callers:
 
     async def identify(self, request: web.Request) -> Caller:
         """Return who asks. Raises `CredentialInvalid`, and `Forbidden` (cross_site) for a forged form of theirs."""
+        if not _HOST.fullmatch(request.host):
+            raise InvalidRequest("The Host header is malformed", fields={"Host": "is malformed"})
         caller = await self._by_header(request) or await self._by_cookie(request)
         caller = replace(caller, address=self.address(request))
         request[CALLER] = caller
@@ -72,6 +77,8 @@ class Callers:
         if self.is_behind_trusted_proxy(request):
             scheme = request.headers.get("X-Forwarded-Proto", scheme)
             host = request.headers.get("X-Forwarded-Host", host)
+            if scheme not in {"http", "https"} or not _HOST.fullmatch(host):
+                raise InvalidRequest("The proxy's X-Forwarded-Proto or X-Forwarded-Host is malformed")
         return f"{scheme}://{host}"
 
     def is_secure(self, request: web.Request) -> bool:

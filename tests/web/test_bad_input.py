@@ -45,14 +45,17 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Running]:
 
 async def assert_untouched(gateway: Running, folder: Path) -> None:
     async with asyncio.timeout(20):  # a task that only ends at the gateway's own time-outs counts as leaked
-        while left := connections():
+        while connections():  # noqa: ASYNC110 - the server's tasks have no event
             await asyncio.sleep(0.01)
-    assert not left
     assert await gateway.records() == []
     assert await gateway.objects() == []
-    assert list((folder / "objects/.tmp").iterdir()) == []
+    assert names_in(folder / "objects/.tmp") == []
     async with gateway.client.get("/readyz") as response:
         assert response.status == 200
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def connections() -> list[str]:
@@ -65,10 +68,10 @@ def told(answer: Answer, status: int, error: str) -> dict[str, str]:
     """Check that the answer is this error in the contract's shape; return what it says of single fields."""
     document = answer.document
     assert (answer.status, document["error"]) == (status, error), document
-    assert answer.headers["content-type"].startswith("application/problem+json")
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
     assert document["type"] == f"urn:assetgate:{error}"
     assert (document["status"], document["code"]) == (status, -1)
-    assert document["request_id"] == answer.headers["x-request-id"]
+    assert document["request_id"] == answer.headers["X-Request-Id"]
     assert len(answer.body) < 4 * KIB, "a small question for a large answer"
     fields: dict[str, str] = document.get("fields", {})
     return fields
@@ -210,7 +213,7 @@ async def test_a_client_that_dies_in_the_middle_leaves_nothing(
     body = (IMAGE + FILE + file_part(PNG + bytes(4 * MIB)))[:sent]
     async with connected(gateway.url) as connection:
         connection.writer.write(
-            head_of_upload(user_headers(), length=length) + (chunked(body) if length is None else body)
+            head_of_upload(user_headers(), length=length) + (chunked(body) if length is None and body else body)
         )
         await connection.writer.drain()
         async with asyncio.timeout(10):
@@ -272,7 +275,7 @@ class TestFileNames:
             async with gateway.client.get(info, headers=user_headers()) as response:
                 found = (await response.json())["data"]["filename"]
             assert found == kept
-            assert sorted(path.name for path in tmp_path.iterdir() if "db" not in path.name) == ["objects"]
+            assert [name for name in names_in(tmp_path) if "assetgate.db" not in name] == ["objects"]
 
 
 class TestTypes:
@@ -498,7 +501,7 @@ async def test_an_id_that_cannot_be_one_is_not_found(gateway: Running, asset_id:
             return
         answer = await answer_of(connection)
     told(answer, 404, "not_found")
-    assert "x-injected" not in answer.headers
+    assert "X-Injected" not in answer.headers
 
 
 NO_HTTP = {
@@ -592,7 +595,7 @@ async def test_garbage_in_a_header_is_no_trouble_of_ours(gateway: Running, name:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             answer = await exchange(gateway.url, head + content)
             assert answer.status < 500, (method, path, answer)
-            if "x-request-id" in answer.headers and answer.status >= 400:
+            if answer.status >= 400:
                 told(answer, answer.status, answer.document["error"])
 
 
