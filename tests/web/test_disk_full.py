@@ -21,7 +21,7 @@ IMAGE: Part = ("purpose", "reference_image")
 def small_disk(folder: Path, mebibytes: int = 4) -> Iterator[Path]:
     """Mount a file system of so many MiB; the test is skipped where that is not allowed."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", folder]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("nothing may be mounted here")
     try:

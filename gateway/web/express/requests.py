@@ -19,22 +19,10 @@ _REQUEST_LINE: Final = re.compile(
 _PLAIN_BYTES: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LOOKED_AT: Final = frozenset(
-    [
-        "host",
-        "range",
-        "if-match",
-        "if-none-match",
-        "if-modified-since",
-        "if-unmodified-since",
-        "if-range",
-        "authorization",
-        "cookie",
-        "origin",
-        "user-agent",
-        "x-request-id",
-        "x-forwarded-for",
-        "connection",
-    ]
+    {
+        *("host", "connection", "authorization", "cookie", "origin", "user-agent", "x-request-id", "x-forwarded-for"),
+        *("range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),
+    }
 )
 # A body, or a change of the protocol: aiohttp's work.
 _NOT_PLAIN: Final = frozenset(["content-length", "transfer-encoding", "expect", "upgrade", "te", "trailer"])

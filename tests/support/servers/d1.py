@@ -51,8 +51,8 @@ class D1:
     ) -> None:
         """Answer the next `count` queries with an error, as the rate limit does unless told otherwise."""
         body = {"count": count, "status": status, "code": code, "message": message, "headers": dict(headers or {})}
-        request = Request(f"{self.origin}/refuse", json.dumps(body).encode())  # noqa: S310 - a loopback URL of our own
-        urlopen(request, timeout=_URL_TIMEOUT).close()  # noqa: S310
+        request = Request(f"{self.origin}/refuse", json.dumps(body).encode())
+        urlopen(request, timeout=_URL_TIMEOUT).close()
 
     def stop(self) -> None:
         self.process.stop()
