@@ -9,7 +9,11 @@ from types import ModuleType
 from gateway.errors import CannotStart
 
 # Modules of a family's package that are parts of its members and no members themselves.
-_PARTS = {"drafts", "driver", "folders", "lanes", "maps", "migrations", "queries", "remembered", "sql"}
+_PARTS = {
+    *("bulletin", "d1_client", "driver", "gathering", "lanes", "limiter", "listening", "migrations", "news"),
+    *("queries", "remembered", "sql"),
+    *("drafts", "folders", "maps"),
+}
 
 
 def members(family: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The store that a contract test runs on: once for every member of the family."""
+"""The store that a contract test runs on: once for every member of the family, and once for each behind a memory."""
 
 from __future__ import annotations
 
@@ -9,12 +9,28 @@ import pytest
 
 from gateway.families import members
 from gateway.metadata import Metadata
-from tests.support.metadata import SANDBOXES
+from tests.support.metadata import PLACES, sandbox
+from tests.support.servers.d1 import D1
+from tests.support.servers.postgres import Postgres
+
+_MEMBERS = members("metadata")
 
 
-@pytest.fixture(params=members("metadata"))
+@pytest.fixture(params=[*_MEMBERS, *(f"remembered {name}" for name in _MEMBERS if name != "memory")])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Metadata]:
-    if request.param not in SANDBOXES:
-        pytest.fail(f"metadata member {request.param!r} has no sandbox in tests/support/metadata.py")
-    async with SANDBOXES[request.param](tmp_path) as metadata:
+    name: str = request.param
+    if name.removeprefix("remembered ") not in PLACES:
+        pytest.fail(f"metadata member {name!r} has no place in tests/support/metadata.py")
+    async with sandbox(name, request, tmp_path) as metadata:
         yield metadata
+
+
+@pytest.fixture(scope="session")
+def postgres_shared(postgres: Postgres) -> str:
+    """The URL of a database that keeps its shape from test to test."""
+    return postgres.create_database()
+
+
+@pytest.fixture(scope="session")
+def d1_shared(d1: D1) -> str:
+    return d1.create_database()
