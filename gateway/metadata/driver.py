@@ -12,6 +12,12 @@ Row = Sequence[Any]
 Statement = tuple[str, Sequence[object]]  # its text, and the values of $1, $2, …
 
 
+class Script(str):
+    """A text of several statements without values, of which nobody wants the rows; for engines that take such."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """Where the engines differ. `lock_owner` takes an owner, `lock_owner_of` an asset id: until the batch ends.
@@ -20,7 +26,7 @@ class Dialect:
     checksum, and the time; `note` a name: they keep another tool's list of migrations and ours in step.
     """
 
-    scripts: bool = False  # a migration's file is run as it is; else statement by statement
+    scripts: bool = False  # takes a `Script`
     ids: str = "(SELECT value FROM json_each($1))"  # the ids in a JSON list
     lock_owner: str | None = None
     lock_owner_of: str | None = None
@@ -54,7 +60,7 @@ class Driver(Protocol):
         """Run statements in one transaction, nothing coming between; return the rows of each.
 
         A caller that is cancelled meanwhile leaves it done or undone, never open. With `patient` it may take as long
-        as it takes, as a migration does, and a text without values may be a script.
+        as it takes: a migration does.
         """
         ...
 

@@ -18,7 +18,7 @@ from typing import Final
 from gateway.clock import Clock, milliseconds
 from gateway.errors import CannotStart, RecordsFault
 from gateway.metadata import MigrationStatus
-from gateway.metadata.driver import Driver, Row, Statement
+from gateway.metadata.driver import Driver, Row, Script, Statement
 from gateway.resources import resource
 
 _NAME: Final = re.compile(r"\d{4}_(pre|post)_[a-z0-9_]+\.sql\Z")
@@ -85,7 +85,8 @@ class Migrations:
         return [MigrationStatus(name, applied[name][2] if name in applied else None) for name in sorted(names)]
 
     async def _applied(self) -> Mapping[str, Row]:
-        rows = (await self._driver.batch([*self._locked(), (_TABLE, ()), *self._adopting(), (_APPLIED, ())]))[-1]
+        statements: list[Statement] = [*self._locked(), (_TABLE, ()), *self._adopting(), (_APPLIED, ())]
+        rows = (await self._driver.batch(statements, patient=True))[-1]  # another node may be migrating
         return {row[0]: row for row in rows}
 
     def _locked(self) -> list[Statement]:
@@ -104,7 +105,7 @@ class Migrations:
         note = self._driver.dialect.note
         rows: list[Statement] = [(_APPLY, (migration.name, migration.checksum, milliseconds(self._clock())))]
         rows += [(note, (migration.name,))] if note else []
-        texts = [migration.text] if self._driver.dialect.scripts else migration.statements()
+        texts = [Script(migration.text)] if self._driver.dialect.scripts else migration.statements()
         statements: list[Statement] = [(text, ()) for text in texts]
         try:
             await self._driver.batch([*self._locked(), *rows, *statements], patient=True)

@@ -21,7 +21,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.metadata import Metadata
-from gateway.metadata.driver import Dialect, Row, Statement
+from gateway.metadata.driver import Dialect, Row, Script, Statement
 from gateway.metadata.listening import Listening
 from gateway.metadata.news import News, Silence
 from gateway.metadata.queries import SqlMetadata
@@ -130,9 +130,10 @@ class PostgresDriver:
             # It may hang for good. The server rolls back what was begun.
             connection.terminate()
             raise RecordsTimeout from late
-        except asyncpg.InternalClientError as garbled:
+        except asyncpg.InternalClientError as lost:
+            # The farewell of a server that stops can come in between the library's own steps.
             connection.terminate()
-            raise RecordsFault from garbled
+            raise RecordsFault if isinstance(lost, asyncpg.ProtocolError) else _Broken from lost
         except _TROUBLE as trouble:
             raise _error_of(trouble) from trouble
         finally:
@@ -153,7 +154,7 @@ class PostgresDriver:
             raise RecordsUnavailable
         try:
             connection = await self._connected(url, options)
-        except asyncpg.ClientConfigurationError as wrong:
+        except ValueError as wrong:
             raise CannotStart("metadata: is no URL of a PostgreSQL database") from wrong
         except (TimeoutError, *_TROUBLE) as trouble:
             self._failures += 1
@@ -176,17 +177,11 @@ class PostgresDriver:
 
 async def _run(statement: Statement, connection: Any) -> Sequence[Row]:
     text, values = statement
+    if isinstance(text, Script):
+        await connection.execute(str(text))  # the library takes no subclass
+        return []
     rows: Sequence[Row] = await connection.fetch(text, *values)
     return rows
-
-
-async def _run_script(statement: Statement, connection: Any) -> Sequence[Row]:
-    """Run a statement with values, or else any number of them, of which nobody wants the rows."""
-    text, values = statement
-    if values:
-        return await _run(statement, connection)
-    await connection.execute(text)
-    return []
 
 
 async def _transact(statements: Sequence[Statement], patient: bool, connection: Any) -> Sequence[Sequence[Row]]:
@@ -200,8 +195,7 @@ async def _transact(statements: Sequence[Statement], patient: bool, connection: 
 async def _attempt(statements: Sequence[Statement], patient: bool, connection: Any) -> Sequence[Sequence[Row]]:
     await connection.execute("BEGIN; SET LOCAL statement_timeout = 0" if patient else "BEGIN")
     try:
-        run = _run_script if patient else _run
-        results = [await run(statement, connection) for statement in statements]
+        results = [await _run(statement, connection) for statement in statements]
         await connection.execute("COMMIT")
     except asyncpg.PostgresError:
         if not connection.is_closed():

@@ -21,6 +21,7 @@ from gateway.settings import Settings
 from gateway.settings.reading import load
 from policies.model import State, Visibility
 from tests.support.servers.d1 import D1
+from tests.support.servers.pgbouncer import PgBouncer
 
 NOW = 1_700_000_000_000  # milliseconds
 LATER = NOW + 1
@@ -60,7 +61,7 @@ async def opened(url: str, **more: str) -> AsyncIterator[Metadata]:
 
 
 @asynccontextmanager
-async def remembering(url: str, steady: Clock = time.monotonic, **more: str) -> AsyncIterator[Remembered]:
+async def remembering(url: str, steady: Clock = time.monotonic, /, **more: str) -> AsyncIterator[Remembered]:
     """Open the store at `url` behind a memory."""
     metadata = await remember(await open_at(url, **more), settings_for(url, **more).records, steady)
     try:
@@ -105,7 +106,13 @@ async def _d1(request: pytest.FixtureRequest, folder: Path) -> Place:
     return f"d1://{server.account}/{database}", d1_settings(server)
 
 
-PLACES = {"memory": _memory, "sqlite": _file, "postgres": _postgres, "d1": _d1}
+async def _pgbouncer(request: pytest.FixtureRequest, folder: Path) -> Place:
+    url, _ = await _postgres(request, folder)
+    bouncer: PgBouncer = request.getfixturevalue("pgbouncer")
+    return bouncer.url(url), {"POSTGRES_PGBOUNCER": "true"}
+
+
+PLACES = {"memory": _memory, "sqlite": _file, "postgres": _postgres, "pgbouncer": _pgbouncer, "d1": _d1}
 
 
 @asynccontextmanager
