@@ -31,7 +31,7 @@ bench: debian $(VENV)/.test  ## measure against peers started in the same run
 	$(BIN)/python -m benchmarks.delivery $(ARGS)
 
 debian:
-	@scripts/debian python3-venv ffmpeg chromium nginx-light curl npm radosgw ceph-mon ceph-osd
+	@scripts/debian python3-venv ffmpeg chromium nginx-light curl npm radosgw ceph-mon ceph-osd pgbouncer
 
 servers: .servers/swift/.stamp .servers/d1/.stamp
 

@@ -17,6 +17,7 @@ from gateway.metadata.remembered import Remembered
 from policies.model import State
 from tests.metadata.test_bulletin import DELETED, DUE, PENDING, READY, UNSTORED, WRITES, Write
 from tests.metadata.test_postgres import IMPATIENT, aside, backends, service_returns
+from tests.metadata.waiting import until
 from tests.support.metadata import GUEST, NOW, OWNER, add_all, an_asset, numbered, opened, read, remembering
 from tests.support.servers import postgres as postgres_module
 from tests.support.servers.pgbouncer import PgBouncer
@@ -28,15 +29,11 @@ LISTENERS = "query LIKE 'LISTEN%' OR query = 'SELECT 1'"
 
 async def forgotten(store: Remembered, asset_id: str) -> None:
     """Wait until the record is remembered no more; fail when that takes longer than promised."""
-    async with asyncio.timeout(PROMISED):
-        while store.peek(asset_id) is not None:
-            await asyncio.sleep(0.001)
+    await until(lambda: store.peek(asset_id) is None, PROMISED)
 
 
 async def trusting(store: Remembered) -> None:
-    async with asyncio.timeout(10):
-        while not store.current():
-            await asyncio.sleep(0.01)
+    await until(store.current)
 
 
 @pytest.mark.parametrize(("asset_id", "write"), [case for case in WRITES if case[0] != "asset-new1"])
@@ -61,16 +58,18 @@ async def test_what_another_program_changes_is_seen_as_well(postgres: Postgres, 
         await forgotten(store, READY.id)
 
 
+COPIES = """
+    INSERT INTO assets
+    SELECT (json_populate_record(a, json_build_object('id', a.id || repeat('x', 40) || n))).*
+    FROM assets AS a, generate_series(1, {}) AS n
+"""
+
+
 @pytest.mark.parametrize("count", [1000, 10_001])
 async def test_a_claim_of_many_is_seen_in_time(postgres: Postgres, postgres_url: str, count: int) -> None:
     async with remembering(postgres_url) as one, remembering(postgres_url) as other:
         await add_all(one, *numbered(3, owner=GUEST))
-        await asyncio.to_thread(
-            postgres.execute,
-            "INSERT INTO assets SELECT (json_populate_record(a, json_build_object('id', a.id || repeat('x', 40) || n))).*"
-            f" FROM assets AS a, generate_series(1, {count // 3}) AS n",
-            postgres_url,
-        )
+        await asyncio.to_thread(postgres.execute, COPIES.format(count // 3), postgres_url)
         ids = [asset.id for asset in numbered(3)]
         await other.get(ids)
         claimed = await one.claim(GUEST, OWNER, NOW)
@@ -87,9 +86,7 @@ async def test_a_lost_channel_ends_trust_at_once_and_memory_begins_anew(postgres
         await read(store, READY.id)
         (listener,) = await asyncio.to_thread(backends, postgres, postgres_url, LISTENERS)
         await asyncio.to_thread(postgres.execute, f"SELECT pg_terminate_backend({listener})")
-        async with asyncio.timeout(PROMISED):
-            while store.current():
-                await asyncio.sleep(0.001)
+        await until(lambda: not store.current(), PROMISED)
         await other.revoke(READY.id, 3)  # nobody here can be told
         assert store.peek(READY.id) is None
         asset = await read(store, READY.id)
@@ -111,11 +108,7 @@ async def test_a_channel_that_falls_silent_is_trusted_no_longer_than_its_lease(
         (listener,) = await asyncio.to_thread(backends, postgres, postgres_url, LISTENERS)
         os.kill(listener, signal.SIGSTOP)
         try:
-            started = time.monotonic()
-            async with asyncio.timeout(LEASE + 0.1):
-                while store.peek(READY.id) is not None:
-                    await asyncio.sleep(0.005)
-            assert time.monotonic() - started <= LEASE + 0.1
+            await until(lambda: store.peek(READY.id) is None, LEASE + 0.1)
         finally:
             os.kill(listener, signal.SIGCONT)
         await trusting(store)

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.errors import CannotStart, RecordsTimeout, RecordsUnavailable, Unavailable
 from gateway.metadata import Metadata, Quota
+from tests.metadata.waiting import until
 from tests.support.metadata import GUEST, NOW, OWNER, add_all, an_asset, numbered, open_at, opened, read
 from tests.support.servers import postgres as postgres_module
 from tests.support.servers.postgres import Postgres
@@ -112,9 +113,7 @@ async def test_a_server_stopped_and_started_under_load_costs_errors_and_no_wrong
         await aside(own.start)
         await service_returns(store)
         at_return = len(kept)
-        async with asyncio.timeout(10):
-            while len(kept) < at_return + 50:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(kept) >= at_return + 50)
         ends.set()
         await asyncio.gather(*writers)
         assert before
@@ -203,9 +202,7 @@ async def test_callers_that_leave_leave_no_transaction_open(own: Postgres, url: 
             await asyncio.sleep(0.0002 * (n % 12))
             adding.cancel()
             await asyncio.gather(adding, return_exceptions=True)
-        async with asyncio.timeout(5):
-            while backends(own, url, "state <> 'idle' AND pid <> pg_backend_pid()"):
-                await asyncio.sleep(0.01)
+        await until(lambda: not backends(own, url, "state <> 'idle' AND pid <> pg_backend_pid()"))
         assert own.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").strip() == "0"
 
 

@@ -10,6 +10,7 @@ import pytest
 from gateway.errors import RecordsFault, RecordsTimeout, RecordsUnavailable, Unavailable
 from gateway.metadata import Metadata
 from policies.model import State
+from tests.metadata.waiting import until
 from tests.metadata.watched import HandClock, watched
 from tests.support.metadata import GUEST, NOW, OWNER, add_all, an_asset, numbered, read
 
@@ -109,8 +110,7 @@ async def test_what_was_read_before_a_change_is_neither_kept_nor_told_to_those_w
         await store.add(ASSET)
         driver.go_on.clear()
         early = asyncio.create_task(read(store, ASSET.id))
-        while not driver.fetched:
-            await asyncio.sleep(0)
+        await until(lambda: driver.fetched)
         await asyncio.sleep(0.01)  # the row is read by now, and held back
         await store.revoke(ASSET.id, 5)
         late = asyncio.create_task(read(store, ASSET.id))

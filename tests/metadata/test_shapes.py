@@ -134,7 +134,7 @@ async def apply_as_wrangler_does(d1: D1, database: str) -> None:
     )
     for file in sorted(resource("migrations/d1").iterdir(), key=lambda file: file.name):
         text = file.read_text(encoding="utf-8")
-        d1.query(database, f"{text}\nINSERT INTO d1_migrations (name) values ('{file.name}');")  # noqa: S608
+        d1.query(database, f"{text}\nINSERT INTO d1_migrations (name) values ('{file.name}');")
 
 
 async def test_what_wrangler_applied_is_not_applied_again(d1: D1) -> None:

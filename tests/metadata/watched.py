@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 from gateway.errors import Unavailable
 from gateway.metadata.driver import Row, Statement
+from gateway.metadata.lanes import Lane
 from gateway.metadata.news import News, Silence
 from gateway.metadata.queries import SqlMetadata
 from gateway.metadata.remembered import Remembered, remember
 from gateway.metadata.sqlite import SqliteDriver, connect
-from gateway.metadata.lanes import Lane
 from tests.support.metadata import clock, settings_for
 
 
