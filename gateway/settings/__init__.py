@@ -93,6 +93,37 @@ class Cors(Section):
     max_age: Duration
 
 
+class Postgres(Section):
+    """How `metadata = "postgresql://…"` is used. `listen_url` leads past the pooler, for LISTEN alone."""
+
+    pool_size: int = Field(ge=1, le=1000)
+    connect_timeout: Duration
+    statement_timeout: Duration
+    pgbouncer: bool
+    listen_url: SecretStr | None = None
+
+
+class D1(Section):
+    """How `metadata = "d1://…"` is used."""
+
+    api_token: SecretStr | None = None
+    base_url: Annotated[str, AfterValidator(_checked_public_url)]
+    requests_per_second: float = Field(gt=0)
+    burst: int = Field(ge=1)
+    longest_wait: Duration
+    timeout: Duration
+
+
+class Records(Section):
+    """How long records are remembered; `remember` is how many, 0 none."""
+
+    remember: int = Field(ge=0)
+    remember_for: Duration
+    unannounced_for: Duration
+    absent_for: Duration
+    stale_for: Duration
+
+
 class Cache(Section):
     path: str
     max_bytes: Size
@@ -242,6 +273,9 @@ class Settings(Section):
     cors: Cors
     metadata: str
     storage: str
+    postgres: Postgres
+    d1: D1
+    records: Records
     cache: Cache
     signing: Signing
     identity: Identity

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 from tests.support.servers import processes
@@ -39,6 +40,14 @@ class D1:
 
     def query_url(self, database: str) -> str:
         return f"{self.api}/accounts/{self.account}/d1/database/{database}/query"
+
+    def query(self, database: str, sql: str) -> list[dict[str, Any]]:
+        """Run SQL; return the rows of its last statement."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        request = Request(self.query_url(database), json.dumps({"sql": sql}).encode(), headers)  # noqa: S310 - a loopback URL
+        with urlopen(request, timeout=_URL_TIMEOUT) as response:  # noqa: S310
+            rows: list[dict[str, Any]] = json.load(response)["result"][-1]["results"]
+            return rows
 
     def refuse(
         self,
