@@ -11,7 +11,9 @@ from gateway.errors import CannotStart
 # Modules of a family's package that are parts of its members and no members themselves.
 _PARTS = {
     "metadata": {"driver", "lanes", "migrations", "queries", "remembered", "sql"},
-    "storage": {"drafts", "folders", "maps"},
+    "storage": {"drafts", "folders", "maps"}
+    | {f"s3_{part}" for part in ("answers", "bucket", "connection", "place", "pool", "reads", "signing", "writes")},
+}
 }
 
 
