@@ -129,6 +129,20 @@ class Cache(Section):
     max_bytes: Size
 
 
+class S3(Section):
+    """Bounds of an s3:// storage. `attempts` counts the first one; the timeouts are in seconds."""
+
+    read_connections: int = Field(ge=1, le=65536)
+    read_patience: Duration
+    write_connections: int = Field(ge=1, le=65536)
+    connect_timeout: Duration
+    answer_timeout: Duration
+    idle_timeout: Duration
+    attempts: int = Field(ge=1, le=100)
+    retry_delay: Duration
+    ca_file: str | None = None
+
+
 class Signing(Section):
     keys: Annotated[SecretStr, AfterValidator(_checked_keys)] | None = None
 
@@ -276,6 +290,7 @@ class Settings(Section):
     postgres: Postgres
     d1: D1
     records: Records
+    s3: S3
     cache: Cache
     signing: Signing
     identity: Identity

@@ -81,6 +81,15 @@ class Unfinished(Protocol):
 
 
 @runtime_checkable
+class Copying(Protocol):
+    """A storage that copies an object by itself."""
+
+    async def copy(self, source_key: str, key: str) -> Stored:
+        """Make `key` a whole copy of `source_key`. Raises `StorageFault` when there is no such object."""
+        ...
+
+
+@runtime_checkable
 class Presigning(Protocol):
     """A storage that lets the holder of a URL read one object for a while, without us."""
 
