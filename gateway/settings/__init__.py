@@ -30,6 +30,8 @@ Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(parse_list)]
 SCOPES = frozenset({"sign", "upload", "read", "resolve", "tasks", "admin"})
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_SMALLEST_SLICE = 64 * 1024  # bytes; below it, files and requests cost more than the bytes
+_LARGEST_SLICE = 64 * 1024 * 1024  # bytes; above it, a seek fetches far more than is looked at
 _SHORTEST_KEY = 16  # bytes; RFC 2104, section 3, discourages HMAC keys shorter than the hash, and these are the floor
 
 
@@ -127,6 +129,9 @@ class Records(Section):
 class Cache(Section):
     path: str
     max_bytes: Size
+    slice_bytes: Annotated[Size, Field(ge=_SMALLEST_SLICE, le=_LARGEST_SLICE)]
+    read_ahead: Size
+    admit_after: int = Field(ge=1)
 
 
 class S3(Section):
