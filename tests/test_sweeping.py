@@ -100,14 +100,15 @@ class TestTheLifeOfAnAsset:
         assert await reading(gateway, other, user_headers()) == (200, None)
         assert (await gateway.parts.sweeper.sweep()).removed == 0
 
-    async def test_an_owner_is_told_for_a_month_and_then_it_is_forgotten(self, gateway: Running) -> None:
-        asset_id = await gateway.asset()
-        async with gateway.client.delete(f"/api/storage/assets/{asset_id}", headers=user_headers()) as response:
-            assert response.status == 200
-        for days, forgotten, told in ((29, 0, (410, "asset_deleted")), (1.1, 1, (404, "not_found"))):
-            gateway.clock.move(days * DAY)
-            assert (await gateway.parts.sweeper.sweep()).forgotten == forgotten
-            assert await reading(gateway, asset_id, user_headers()) == told
+    async def test_an_owner_is_told_for_a_month_and_then_it_is_forgotten(self, tmp_path: Path) -> None:
+        async with running({"records.remember_for": "0s"}, folder=tmp_path) as gateway:
+            asset_id = await gateway.asset()
+            async with gateway.client.delete(f"/api/storage/assets/{asset_id}", headers=user_headers()) as response:
+                assert response.status == 200
+            for days, forgotten, told in ((29, 0, (410, "asset_deleted")), (1.1, 1, (404, "not_found"))):
+                gateway.clock.move(days * DAY)
+                assert (await gateway.parts.sweeper.sweep()).forgotten == forgotten
+                assert await reading(gateway, asset_id, user_headers()) == told
 
     async def test_what_was_claimed_outlives_the_guest(self, gateway: Running) -> None:
         asset_id, guest = await guest_upload(gateway)

@@ -163,7 +163,7 @@ STRANGER: Final = [
     (401, "PATCH", ASSET, "", {"json": {}}),
     (401, "DELETE", ASSET, "", {}),
     (401, "POST", ASSET + "/revoke", "", {}),
-    (403, "GET", ASSET + "/explain", "", {}),
+    (401, "GET", ASSET + "/explain", "", {}),
     (401, "GET", ASSETS, "", {}),
     (401, "POST", ASSETS + "/claim", "", {}),
     (401, "POST", ASSETS + "/sign", "", {"json": {"assetIds": [ID]}}),
