@@ -14,7 +14,6 @@ _PARTS = {
     "storage": {"drafts", "folders", "maps"}
     | {f"s3_{part}" for part in ("answers", "bucket", "connection", "place", "pool", "reads", "signing", "writes")},
 }
-}
 
 
 def members(family: str) -> list[str]:
