@@ -42,10 +42,10 @@ async def open_storage(settings: Settings, clock: Clock) -> S3Storage:
         session = get_session()
         client = await _open_client(stack, session, place, settings.s3)
         credentials = await _credentials(session)
-        await _look_into(client, place)
         endpoint = endpoint_of(place, client.meta.endpoint_url)
-        connect = connector(endpoint, settings.s3, _trusted(session, settings.s3) if endpoint.secure else None)
-        pool = Pool(connect, settings.s3.read_connections, settings.s3.read_patience)
+        context = _trusted(session, settings.s3) if endpoint.secure else None
+        await _look_into(client, place)
+        pool = Pool(connector(endpoint, settings.s3, context), settings.s3.read_connections, settings.s3.read_patience)
         stack.push_async_callback(pool.close)
         signer = Signer(endpoint, client.meta.region_name, clock)
         source = Source(pool, signer, credentials, endpoint.host, settings.s3)
@@ -202,7 +202,8 @@ async def _look_into(client: Any, place: Place) -> None:
 
 
 def _trusted(session: AioSession, limits: S3) -> ssl.SSLContext:
+    file = limits.ca_file or session.get_config_variable("ca_bundle")
     try:
-        return ssl.create_default_context(cafile=limits.ca_file or session.get_config_variable("ca_bundle"))
+        return ssl.create_default_context(cafile=file)
     except OSError as error:
-        raise CannotStart(f"s3.ca_file: {limits.ca_file} cannot be used") from error
+        raise CannotStart(f"s3.ca_file: {file} has no certificates that can be read") from error

@@ -11,6 +11,7 @@ from typing import Any, Final
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,  # noqa: A004 - botocore's own
     ConnectTimeoutError,
     CredentialRetrievalError,
     HTTPClientError,
@@ -94,7 +95,7 @@ def unreached(error: BaseException, doing: str) -> Unavailable:
         return StorageFault()
     if isinstance(error, TimeoutError | ConnectTimeoutError | ReadTimeoutError):
         return StorageTimeout()
-    if isinstance(error, OSError | HTTPClientError | NoCredentialsError | CredentialRetrievalError):
+    if isinstance(error, OSError | ConnectionError | HTTPClientError | NoCredentialsError | CredentialRetrievalError):
         return StorageUnavailable()
     return StorageFault()
 

@@ -18,6 +18,7 @@ LONGEST_HEAD: Final = 64 * 1024  # bytes
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _BEGIN_OF_HEAD: Final = b"HTTP/1."
 _INFORMATIONAL: Final = 200  # statuses below it announce the answer and are none
+_WITHOUT_BODY: Final = {204, 304}
 
 
 class Broken(Exception):
@@ -190,7 +191,7 @@ class Connection(asyncio.Protocol):
             self._chunks.feed_data(head)
             self._left = None
         else:
-            self._left = answer.number(b"content-length")
+            self._left = 0 if answer.status in _WITHOUT_BODY else answer.number(b"content-length")
         self._answer = answer
 
     def _take_body(self, data: Buffer) -> None:

@@ -18,7 +18,9 @@ from gateway.storage.s3_pool import Pool
 from gateway.storage.s3_signing import Credentials, Signer
 
 RESUMPTIONS: Final = 8  # of one read: more is no hiccup, and a server that breaks after each byte has an end
+AT_ONCE: Final = 3  # repetitions without a pause, for what is no fault of the server's
 LONGEST_PAUSE: Final = 5.0  # seconds between two attempts
+_FOR_A_CODE: Final = 1.0  # seconds between two pieces of an error's body; its status is known already
 _LONGEST_ERROR: Final = 16 * 1024  # bytes read of an error's body
 _CODE: Final = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _VERSION: Final = re.compile(r"[!#-~]*\Z")  # RFC 9110, section 8.8.3: what may stand within an ETag's quotes
@@ -65,17 +67,18 @@ class Reading:
 
     async def open(self) -> None:
         """Wait for the head of an answer that is what was asked for. Raises the errors of the storage."""
-        limits = self._source.limits
-        for attempt in range(1, limits.attempts + 1):
+        limits, attempt, at_once = self._source.limits, 1, AT_ONCE
+        while True:
             try:
-                await self._attempt()
+                return await self._attempt()
             except _Again as failure:
-                if attempt == limits.attempts:
+                if failure.at_once and at_once > 0:
+                    at_once -= 1
+                    continue
+                if attempt >= limits.attempts:
                     raise failure.error from failure.__cause__
-                if not failure.at_once:
-                    await asyncio.sleep(_pause(limits.retry_delay, attempt))
-            else:
-                return
+                await asyncio.sleep(_pause(limits.retry_delay, attempt))
+                attempt += 1
 
     def __aiter__(self) -> Reading:
         return self
@@ -187,7 +190,7 @@ class Reading:
             return ""
         body = b""
         try:
-            while len(body) <= _LONGEST_ERROR and (piece := await connection.take(self._source.limits.idle_timeout)):
+            while len(body) <= _LONGEST_ERROR and (piece := await connection.take(_FOR_A_CODE)):
                 body += piece
         except (Broken, Nonsense, TimeoutError):
             pass  # the status says enough
