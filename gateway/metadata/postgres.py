@@ -89,11 +89,11 @@ class PostgresDriver:
             return await self._job(self._limit, functools.partial(_run, statement))
 
     async def batch(self, statements: Sequence[Statement], *, patient: bool = False) -> Sequence[Sequence[Row]]:
-        if len(statements) == 1 and not patient:
-            text, values = statements[0]
-            return [await self._job(self._limit, functools.partial(_run, (text, values)))]
-        work = functools.partial(_transact, statements, patient)
-        return await self._job(None if patient else self._limit, work)
+        limit, work = None if patient else self._limit, functools.partial(_transact, statements, patient)
+        try:
+            return await self._job(limit, work)
+        except _Clashed:
+            return await self._job(limit, work)
 
     async def close(self) -> None:
         """Let the jobs under way finish, then close; a second time is no error."""
@@ -185,6 +185,8 @@ async def _run(statement: Statement, connection: Any) -> Sequence[Row]:
 
 
 async def _transact(statements: Sequence[Statement], patient: bool, connection: Any) -> Sequence[Sequence[Row]]:
+    if len(statements) == 1 and not patient:
+        return [await _run(statements[0], connection)]  # a transaction by itself
     try:
         return await _attempt(statements, patient, connection)
     except asyncpg.InvalidCachedStatementError:
@@ -212,10 +214,14 @@ class _Broken(RecordsUnavailable):
     """The connection broke; what was asked may have been done."""
 
 
+class _Clashed(RecordsTimeout):
+    """Two transactions waited for each other. The server undid this one, so that it may be tried again."""
+
+
 _TROUBLE: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _ERRORS: Final[Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], type[Unavailable]]]] = [
     ((asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError), RecordsTimeout),
-    ((asyncpg.DeadlockDetectedError, asyncpg.SerializationError), RecordsTimeout),
+    ((asyncpg.DeadlockDetectedError, asyncpg.SerializationError), _Clashed),
     (asyncpg.DiskFullError, StorageFull),
     ((OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError), _Broken),
     ((asyncpg.InsufficientResourcesError, asyncpg.InvalidAuthorizationSpecificationError), RecordsUnavailable),
