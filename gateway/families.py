@@ -11,7 +11,7 @@ from gateway.errors import CannotStart
 # Modules of a family's package that are parts of its members and no members themselves.
 _PARTS = {
     *("bulletin", "d1_client", "driver", "gathering", "lanes", "limiter", "listening", "migrations", "news"),
-    *("queries", "remembered", "sql"),
+    *("entries", "postgres_errors", "queries", "remembered", "sql"),
     *("drafts", "folders", "maps"),
 }
 
