@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,8 @@ from gateway.app import Gateway, build, web_application
 from gateway.settings import Settings
 from gateway.web.connections import accepting
 from gateway.web.observed import AccessLog
+
+log = logging.getLogger("assetgate.serving")
 
 
 async def serve(
@@ -39,6 +42,8 @@ def stopped_by_signal() -> asyncio.Event:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    # A reload exchanges workers; a process without a supervisor goes on as it is instead of dying of the signal.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, log.warning, "nothing to reload: server.workers is 1")
     return stopped
 
 

@@ -64,7 +64,9 @@ class Callers:
 
     def address(self, request: web.Request) -> str | None:
         """The client's address, as far as trusted proxies tell it."""
-        return self.proxies.client(peer_of(request), request.headers.get("X-Forwarded-For"))
+        # Some proxies add a line of their own behind the one that the client sent: together they are one list.
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        return self.proxies.client(peer_of(request), ",".join(forwarded) if forwarded else None)
 
     def is_behind_trusted_proxy(self, request: web.Request) -> bool:
         return self.proxies.trusts(peer_of(request))
