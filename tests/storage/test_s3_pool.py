@@ -6,11 +6,12 @@ import os
 from contextlib import AsyncExitStack
 
 import pytest
+import uvloop
 
 from gateway.errors import StorageUnavailable
 from gateway.storage import Storage
 from tests.storage.faulty import DATA, KEY, grant, opened, until
-from tests.support.s3_faults import FaultyS3, hang_after, raw, refuse, reset_after
+from tests.support.s3_faults import FaultyS3, faulty_s3, hang_after, raw, refuse, reset_after
 from tests.support.storage import content, get
 
 WHOLE = range(len(DATA))
@@ -158,3 +159,21 @@ async def test_closing_ends_what_is_under_way(server: FaultyS3) -> None:
         await asyncio.sleep(0)
     outcomes = await asyncio.gather(reading, waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StorageUnavailable, StorageUnavailable]
+
+
+def test_uvloop_keeps_the_bounds_as_well() -> None:
+    uvloop.run(_bounds())
+
+
+async def _bounds() -> None:
+    for test in (
+        test_two_hundred_readers_that_leave_take_nothing_with_them,
+        test_faults_leak_no_connection,
+        test_no_more_connections_are_made_than_allowed,
+        test_who_is_cancelled_while_waiting_takes_no_place,
+        test_a_slow_reader_keeps_the_server_waiting_and_no_memory,
+        test_closing_ends_what_is_under_way,
+    ):
+        async with faulty_s3() as server:
+            server.objects[KEY] = DATA
+            await test(server)

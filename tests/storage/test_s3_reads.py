@@ -4,6 +4,7 @@ import socket
 from contextlib import ExitStack
 
 import pytest
+import uvloop
 
 from gateway.errors import AssetgateError, StorageFault, StorageTimeout, StorageUnavailable
 from gateway.storage import Storage
@@ -17,6 +18,7 @@ from tests.support.s3_faults import (
     close_after,
     drip,
     etag_of,
+    faulty_s3,
     hang_after,
     in_chunks,
     raw,
@@ -233,3 +235,27 @@ async def test_a_server_that_is_away_is_found_again(server: FaultyS3, faulty: St
         await get(faulty, grant(), range(9))
     await server.start()
     assert await get(faulty, grant(), range(9)) == DATA[:9]
+
+
+def test_all_of_it_holds_on_uvloop_as_well() -> None:
+    uvloop.run(_all_of_it())
+
+
+async def _all_of_it() -> None:
+    """Let one storage go through the tables: what each fault leaves behind is what the next one meets."""
+    async with faulty_s3() as server, opened(server, read_connections=1) as storage:
+        server.objects[KEY] = DATA
+        for faults in RIGHT.values():
+            await test_what_can_be_mended_gives_the_right_bytes(server, storage, faults)
+        for error, faults in WRONG.values():
+            await _start_anew(server)
+            await test_what_cannot_be_mended_fails_before_the_first_byte(server, storage, error, faults)
+        for error, faults in BROKEN.values():
+            await _start_anew(server)
+            await test_what_breaks_off_for_good_is_never_passed_off_as_complete(server, storage, error, faults)
+
+
+async def _start_anew(server: FaultyS3) -> None:
+    # So that no connection of before is stale, which would be one attempt more.
+    await server.stop()
+    await server.start()

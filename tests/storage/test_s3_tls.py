@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from gateway.errors import CannotStart, StorageFault
 from tests.storage.faulty import DATA, KEY, grant, opened
 from tests.support.s3_faults import FaultyS3, close_after, reset_after
-from tests.support.storage import get
+from tests.support.storage import content, get
 
 
 @pytest.fixture
@@ -41,24 +44,44 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-async def secure(certificate: Path) -> AsyncIterator[FaultyS3]:
+@asynccontextmanager
+async def serving(certificate: Path) -> AsyncIterator[FaultyS3]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     server = FaultyS3(objects={KEY: DATA})
     await server.start(context)
-    yield server
-    await server.stop()
+    try:
+        yield server
+    finally:
+        await server.stop()
 
 
-async def test_reads_go_over_tls_with_faults_as_without(secure: FaultyS3, certificate: Path) -> None:
-    async with opened(secure, ca_file=str(certificate)) as storage:
-        secure.faults.extend([reset_after(100_000), close_after(50_000)])
+@pytest.fixture
+async def secure(certificate: Path) -> AsyncIterator[FaultyS3]:
+    async with serving(certificate) as server:
+        yield server
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_reads_go_over_tls_with_faults_as_without(certificate: Path, run: Callable[..., None]) -> None:
+    run(_reads(certificate))
+
+
+async def _reads(certificate: Path) -> None:
+    async with serving(certificate) as server, opened(server, ca_file=str(certificate), read_connections=1) as storage:
+        large = server.objects["ab/large"] = content("large", 8 * 1024 * 1024)
+        server.faults.extend([reset_after(100_000), close_after(50_000)])
         for _ in range(3):
             assert await get(storage, grant(), range(len(DATA))) == DATA
-        async with storage.read(grant(), range(len(DATA))) as buffers:
-            await anext(buffers)
-        assert await get(storage, grant(), range(9)) == DATA[:9]
+        for _ in range(20):
+            async with storage.read(grant("", "ab/large"), range(len(large))) as buffers:
+                await anext(buffers)
+        async with storage.read(grant("", "ab/large"), range(len(large))) as buffers:
+            received = bytearray(await anext(buffers))
+            await asyncio.sleep(0.05)  # for more to come than is held
+            async for buffer in buffers:
+                received += buffer
+        assert received == large
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(secure: FaultyS3) -> None:
