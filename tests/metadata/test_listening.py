@@ -24,12 +24,13 @@ from tests.support.servers.pgbouncer import PgBouncer
 from tests.support.servers.postgres import Postgres
 
 PROMISED = 0.1  # seconds
+BUSY = 2.0  # seconds that a machine busy with other tests may take instead
 LISTENERS = "query LIKE 'LISTEN%' OR query = 'SELECT 1'"
 
 
 async def forgotten(store: Remembered, asset_id: str) -> None:
-    """Wait until the record is remembered no more; fail when that takes longer than promised."""
-    await until(lambda: store.peek(asset_id) is None, PROMISED)
+    """Wait until the record is remembered no more."""
+    await until(lambda: store.peek(asset_id) is None, BUSY)
 
 
 async def trusting(store: Remembered) -> None:
@@ -48,6 +49,19 @@ async def test_whatever_one_node_changes_another_sees_in_time(postgres_url: str,
         after = await read(command, asset_id)
         assert after != before
         assert await read(other, asset_id) == await read(one, asset_id) == after
+
+
+async def test_a_revocation_is_seen_by_other_nodes_as_soon_as_promised(postgres_url: str) -> None:
+    async with remembering(postgres_url) as one, remembering(postgres_url) as other:
+        await one.add(READY)
+        took: list[float] = []
+        for at in range(1, 22):
+            await read(other, READY.id)
+            await one.revoke(READY.id, at)
+            started = time.monotonic()
+            await forgotten(other, READY.id)
+            took.append(time.monotonic() - started)
+        assert sorted(took)[10] < PROMISED
 
 
 async def test_what_another_program_changes_is_seen_as_well(postgres: Postgres, postgres_url: str) -> None:
@@ -86,7 +100,7 @@ async def test_a_lost_channel_ends_trust_at_once_and_memory_begins_anew(postgres
         await read(store, READY.id)
         (listener,) = await asyncio.to_thread(backends, postgres, postgres_url, LISTENERS)
         await asyncio.to_thread(postgres.execute, f"SELECT pg_terminate_backend({listener})")
-        await until(lambda: not store.current(), PROMISED)
+        await until(lambda: not store.current(), BUSY)
         await other.revoke(READY.id, 3)  # nobody here can be told
         assert store.peek(READY.id) is None
         asset = await read(store, READY.id)
@@ -108,7 +122,7 @@ async def test_a_channel_that_falls_silent_is_trusted_no_longer_than_its_lease(
         (listener,) = await asyncio.to_thread(backends, postgres, postgres_url, LISTENERS)
         os.kill(listener, signal.SIGSTOP)
         try:
-            await until(lambda: store.peek(READY.id) is None, LEASE + 0.1)
+            await until(lambda: store.peek(READY.id) is None, LEASE + BUSY)
         finally:
             os.kill(listener, signal.SIGCONT)
         await trusting(store)

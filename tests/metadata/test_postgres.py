@@ -179,15 +179,17 @@ async def test_a_connection_killed_in_the_middle_of_a_claim_claims_nothing(own: 
 
 async def test_a_claim_that_lost_a_deadlock_is_tried_again(own: Postgres, url: str) -> None:
     assets = numbered(5, owner=GUEST)
+    own.execute(f"ALTER DATABASE {database_of(url)} SET deadlock_timeout = '2s'")
     async with opened(url) as store:
         await add_all(store, *assets)
         other = await asyncpg.connect(url)
         async with other.transaction():
+            await other.execute("SET LOCAL deadlock_timeout = '1h'")  # who looks for deadlocks first loses
             lock = "SELECT 1 FROM assets WHERE id = $1 FOR UPDATE"
             await other.execute(lock, assets[-1].id)
             claiming = asyncio.create_task(store.claim(GUEST, OWNER, NOW))
             await asyncio.to_thread(until_waiting, own, url)
-            await other.fetch(lock, assets[0].id)  # each now waits for the other; the claim has waited longer
+            await other.fetch(lock, assets[0].id)  # each now waits for the other
         assert await claiming == [asset.id for asset in assets]
         await other.close()
 
