@@ -24,7 +24,7 @@ from gateway.delivery.eviction import MOST_HITS, Queues
 
 _RECORD: Final = struct.Struct("<BBxxI28sI")  # step, hits, bytes, name, checksum
 _CHECKED: Final = _RECORD.size - 4
-_HEADER: Final = struct.Struct("<8sq")  # the number of the first record: a shorter journal goes on counting
+_HEADER: Final = struct.Struct("<8sqq")  # the numbers of the first record, and of the first behind the summary
 _MAGIC: Final = b"agcache1"
 _FEW: Final = 50_000  # records that are not worth a shorter journal
 _WORDY: Final = 4  # records for each slice that make it worth while
@@ -71,6 +71,7 @@ class Ledger:
         self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._journal = -1
         self._base = 0
+        self._blind_before = 0  # of the deletions up to this position, some are not known
         self._dropped: OrderedDict[bytes, int] = OrderedDict()
         self._later: list[Noted] = []
         self._decided: list[tuple[bytes, bool]] = []
@@ -127,17 +128,13 @@ class Ledger:
         return entry is not None and entry.hits < MOST_HITS
 
     def is_dropped_since(self, wanted: bytes, position: int) -> bool:
-        oldest = next(iter(self._dropped.values()), 0) if len(self._dropped) >= _MOST_DROPPED else 0
-        return self._dropped.get(wanted, -1) >= position or position < oldest
+        return position < self._blind_before or self._dropped.get(wanted, -1) >= position
 
     def open(self) -> None:
         """Read the journal from its beginning. Raises `OSError`."""
         self.queues = Queues()
         self._close_journal()
-        self._journal = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        magic, self._base = _HEADER.unpack(os.pread(self._journal, _HEADER.size, 0).ljust(_HEADER.size, b"\0"))
-        if magic != _MAGIC:
-            raise OSError("no journal of ours")
+        self._open()
         self.position = self._base
         self._take_in()
 
@@ -159,7 +156,7 @@ class Ledger:
         draft = self._path.with_name(".journal.new")
         base = self.position - len(steps)
         with draft.open("wb") as file:
-            file.write(_HEADER.pack(_MAGIC, base) + b"".join(step.packed() for step in steps))
+            file.write(_HEADER.pack(_MAGIC, base, self.position) + b"".join(step.packed() for step in steps))
         old = self._journal
         self._journal = os.open(draft, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         draft.rename(self._path)
@@ -187,10 +184,27 @@ class Ledger:
         self._take_in()
         if self._path.stat().st_ino != os.fstat(self._journal).st_ino:
             # Somebody rewrote it: numbered as the old one was, so that we go on where we stopped.
-            os.close(self._journal)
-            self._journal = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-            self._base = _HEADER.unpack(os.pread(self._journal, _HEADER.size, 0))[1]
-            self._take_in()
+            self._close_journal()
+            if self._open() == self.position:
+                self._take_in()
+            else:
+                self._begin_anew()
+
+    def _open(self) -> int:
+        """Open the journal; return where what happened since it was written begins."""
+        self._journal = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        header = os.pread(self._journal, _HEADER.size, 0).ljust(_HEADER.size, b"\0")
+        magic, self._base, since = _HEADER.unpack(header)
+        if magic != _MAGIC:
+            raise OSError("no journal of ours")
+        return int(since)
+
+    def _begin_anew(self) -> None:
+        """Read all of it: it was rewritten twice while we did not look, and what stood in between is gone."""
+        old = [*self.queues.small, *self.queues.main]
+        self.open()
+        self.gone.extend(name for name in old if self.queues.find(name) is None)
+        self._blind_before = self.position
 
     def _take_in(self) -> None:
         """Do what the others have noted since."""
@@ -240,7 +254,7 @@ class Ledger:
         self._dropped.pop(wanted, None)
         self._dropped[wanted] = self.position
         if len(self._dropped) > _MOST_DROPPED:
-            self._dropped.popitem(last=False)
+            self._blind_before = max(self._blind_before, self._dropped.popitem(last=False)[1] + 1)
 
     def _summary(self) -> Iterator[Noted]:
         queues = self.queues

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -90,7 +90,8 @@ class Slices:
         try:
             first = await anext(pieces)  # what is wrong is to be said before the first byte
             self._read_ahead(known, grant, wanted)
-            yield _from(first, pieces)
+            async with aclosing(_from(first, pieces)) as buffers:
+                yield buffers
         finally:
             try:
                 await pieces.aclose()
