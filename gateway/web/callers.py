@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -18,14 +17,12 @@ from gateway.identity.jwt import JwtVerifier
 from gateway.identity.service import ServiceKeys
 from gateway.model import PATH_PREFIX
 from gateway.settings import Identity, Server
-from gateway.web.addresses import Proxies, parsed
+from gateway.web.addresses import Proxies, is_host, parsed
 from gateway.web.middleware import CALLER, HEADERS, peer_of
 from policies.model import ANONYMOUS, Caller, CallerKind
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 SERVICE_KEY_PREFIX: Final = "ag_"
-# RFC 3986, section 3.2.2, less what no browser sends; it ends up in URLs of ours.
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Callers:
@@ -53,7 +50,7 @@ class Callers:
 
     async def identify(self, request: web.Request) -> Caller:
         """Return who asks. Raises `CredentialInvalid`, and `Forbidden` (cross_site) for a forged form of theirs."""
-        if not _HOST.fullmatch(request.host):
+        if not is_host(request.host):
             raise InvalidRequest("The Host header is malformed", fields={"Host": "is malformed"})
         caller = await self._by_header(request) or await self._by_cookie(request)
         caller = replace(caller, address=self.address(request))
@@ -79,7 +76,7 @@ class Callers:
         if self.is_behind_trusted_proxy(request):
             scheme = request.headers.get("X-Forwarded-Proto", scheme)
             host = request.headers.get("X-Forwarded-Host", host)
-            if scheme not in {"http", "https"} or not _HOST.fullmatch(host):
+            if scheme not in {"http", "https"} or not is_host(host):
                 raise InvalidRequest("The proxy's X-Forwarded-Proto or X-Forwarded-Host is malformed")
         return f"{scheme}://{host}"
 

@@ -24,7 +24,7 @@ from tests.support.journal import Journal
 from tests.support.servers import processes
 
 ROOT = Path(__file__).resolve().parents[2]
-JWT_SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
+JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough-for-hs384-and-for-hs512-as-well"
 SIGNING_KEYS = "k1:dGhpcy1pcy1hLWtleS1vZi10aGUtdGVzdHMtMzJieXQ"
 ALL_SCOPES = "all"
 FAR_AHEAD = 4_000_000_000  # seconds since 1970; no test moves its clock beyond

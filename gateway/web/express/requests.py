@@ -7,8 +7,10 @@ from typing import Final, NamedTuple
 
 from gateway.delivery.conditions import Conditionals, conditionals_of
 from gateway.model import PATH_PREFIX
+from gateway.web.addresses import is_host
 
 LONGEST: Final = 8000  # bytes; aiohttp judges longer ones
+MOST_LINES: Final = 100  # of the head; aiohttp refuses more than 128 fields
 
 _REQUEST_LINE: Final = re.compile(
     rb"(GET|HEAD) ("
@@ -22,10 +24,15 @@ _LOOKED_AT: Final = frozenset(
     {
         *("host", "connection", "authorization", "cookie", "origin", "user-agent", "x-request-id", "x-forwarded-for"),
         *("range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),
+        # aiohttp refuses a request that has one of these twice.
+        *("content-type", "content-location", "content-range", "etag", "max-forwards", "server"),
     }
 )
-# A body, or a change of the protocol: aiohttp's work.
-_NOT_PLAIN: Final = frozenset(["content-length", "transfer-encoding", "expect", "upgrade", "te", "trailer"])
+# A body, the end of the connection, or a change of the protocol: aiohttp's work.
+_NOT_PLAIN: Final = frozenset(
+    ["content-length", "transfer-encoding", "expect", "upgrade", "te", "trailer", "proxy-connection"]
+    + ["sec-websocket-key1"]
+)
 _IGNORED: Final = ""
 _MOST_NAMES: Final = 1000
 _names: dict[bytes, str | None] = {}  # as they were sent: the lower-case name, `_IGNORED`, or None for aiohttp's work
@@ -55,7 +62,7 @@ def plain(data: bytes) -> Plain | None:
     lines = data[:-4].split(b"\r\n")
     ends = len(lines) + 1
     found = _REQUEST_LINE.fullmatch(lines[0])
-    if found is None or data.count(b"\n") != ends or data.count(b"\r") != ends:
+    if found is None or ends > MOST_LINES or data.count(b"\n") != ends or data.count(b"\r") != ends:
         return None
     fields: dict[str, str] = {}
     for line in lines[1:]:
@@ -65,7 +72,7 @@ def plain(data: bytes) -> Plain | None:
             return None
         if name:
             fields[name] = value.strip(b" \t").decode()
-    if "host" not in fields or fields.get("connection", "keep-alive").lower() != "keep-alive":
+    if not is_host(fields.get("host", "")) or fields.get("connection", "keep-alive").lower() != "keep-alive":
         return None
     method, target, asset_id = found.groups()
     return Plain(method.decode(), target.decode(), asset_id.decode(), fields)

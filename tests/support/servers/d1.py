@@ -44,8 +44,8 @@ class D1:
     def query(self, database: str, sql: str) -> list[dict[str, Any]]:
         """Run SQL; return the rows of its last statement."""
         headers = {"Authorization": f"Bearer {self.token}"}
-        request = Request(self.query_url(database), json.dumps({"sql": sql}).encode(), headers)  # noqa: S310 - a loopback URL
-        with urlopen(request, timeout=_URL_TIMEOUT) as response:  # noqa: S310
+        request = Request(self.query_url(database), json.dumps({"sql": sql}).encode(), headers)
+        with urlopen(request, timeout=_URL_TIMEOUT) as response:
             rows: list[dict[str, Any]] = json.load(response)["result"][-1]["results"]
             return rows
 
