@@ -7,11 +7,14 @@ import random
 import struct
 import urllib.request
 import zlib
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urljoin
 
 from benchmarks.peers import Gateway
 
+SIGN = "/api/storage/assets/sign"
+BATCH = 1000  # references in a request, the most that are taken
 TIMEOUT = 60.0  # seconds
 LIFETIME = 6 * 3600  # seconds; longer than any run
 _BOUNDARY = "assetgate-benchmark"
@@ -31,10 +34,11 @@ def film(size: int) -> bytes:
     return kind + struct.pack(">I4s", rest, b"mdat") + random.Random(1).randbytes(rest - 8)
 
 
-def upload(gateway: Gateway, body: bytes, purpose: str, filename: str) -> str:
+def upload(gateway: Gateway, body: bytes, purpose: str, filename: str, owner: str = "system") -> str:
     """Upload one file as the service and return its asset id."""
     parts = [
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n{purpose}\r\n'.encode(),
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="owner"\r\n\r\n{owner}\r\n'.encode(),
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="{filename}"\r\n\r\n'.encode(),
         body,
         f"\r\n--{_BOUNDARY}--\r\n".encode(),
@@ -46,9 +50,17 @@ def upload(gateway: Gateway, body: bytes, purpose: str, filename: str) -> str:
 
 def sign(gateway: Gateway, asset_id: str) -> str:
     """Return a signed absolute URL."""
-    body = json.dumps({"assetIds": [asset_id], "expiresInSeconds": LIFETIME}).encode()
-    data = _post(gateway, "/api/storage/assets/sign", body, "application/json")
-    return urljoin(gateway.url, str(data["results"][0]["url"]))
+    return sign_all(gateway, [asset_id])[0]
+
+
+def sign_all(gateway: Gateway, asset_ids: Sequence[str]) -> list[str]:
+    """Return signed absolute URLs; the gateway has just looked at these records, as when a page was made of them."""
+    urls: list[str] = []
+    for first in range(0, len(asset_ids), BATCH):
+        body = json.dumps({"assetIds": asset_ids[first : first + BATCH], "expiresInSeconds": LIFETIME}).encode()
+        data = _post(gateway, SIGN, body, "application/json")
+        urls += [urljoin(gateway.url, str(result["url"])) for result in data["results"]]
+    return urls
 
 
 def _post(gateway: Gateway, path: str, body: bytes, kind: str) -> Any:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import re
 import selectors
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.support.servers import processes
 
+_HERE = Path(__file__).parent
 _SMALL = 16 * 1024  # bytes read at once while a head is expected; a head is far shorter
 _BIG = 1024 * 1024  # bytes thrown away at once
 _STALLED = 30.0  # seconds without a byte
@@ -29,48 +33,108 @@ class Rate:
 
     requests_per_second: float
     p99: float  # milliseconds
+    requests: int
 
 
-def wrk(url: str, *, connections: int, seconds: int, headers: Mapping[str, str] | None = None) -> Rate:
-    """Ask for one URL over keep-alive connections as fast as the answers come (closed loop)."""
+def wrk(
+    url: str,
+    *,
+    connections: int,
+    seconds: int,
+    headers: Mapping[str, str] | None = None,
+    script: tuple[str | Path, ...] = (),
+) -> Rate:
+    """Ask for one URL over keep-alive connections as fast as the answers come (closed loop).
+
+    `script` is a Lua file of this folder that makes other requests, and its arguments.
+    """
     named = [part for name, value in (headers or {}).items() for part in ("-H", f"{name}: {value}")]
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", *named, url]
+    scripted = ["-s", _HERE / script[0]] if script else []
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", *named, *scripted]
+    command = ["wrk", *options, url, *(["--", *script[1:]] if script else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
     if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         raise LoadFailed(done.stdout)
+    count = re.search(r"(\d+) requests in", done.stdout)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     tail = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout)
+    assert count is not None, done.stdout
     assert rate is not None, done.stdout
     assert tail is not None, done.stdout
-    return Rate(float(rate[1]), float(tail[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[tail[2]])
+    return Rate(float(rate[1]), float(tail[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[tail[2]], int(count[1]))
+
+
+def wrk_each(urls: Sequence[str], *, connections: int, seconds: int) -> Rate:
+    """Ask for every one of these URLs of one server once. Raises `LoadFailed` when there were too few of them."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.writelines(f"{_target(url)}\n" for url in urls)
+        file.flush()
+        rate = wrk(urls[0], connections=connections, seconds=seconds, script=("each.lua", Path(file.name)))
+    if rate.requests > len(urls):
+        raise LoadFailed(f"{rate.requests} requests, but only {len(urls)} URLs: some were asked for twice")
+    return rate
+
+
+def wrk_post(url: str, body: bytes, *, connections: int, seconds: int, headers: Mapping[str, str]) -> Rate:
+    """Post one body again and again."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        file.write(body)
+        file.flush()
+        script = ("post.lua", Path(file.name))
+        return wrk(url, connections=connections, seconds=seconds, headers=headers, script=script)
 
 
 def sink(
-    url: str, *, connections: int, seconds: float, expected: int, headers: Mapping[str, str] | None = None
+    url: str | Sequence[str],
+    *,
+    connections: int,
+    seconds: float,
+    expected: int,
+    headers: Mapping[str, str] | None = None,
 ) -> float:
     """Ask for one URL over keep-alive connections and count the bodies' bytes: MB/s (10^6) received.
 
+    Of several URLs of one server each is asked for once, until the time or the URLs end; then `seconds` is the most.
     Every answer must be 200 or 206 and `expected` bytes long.
     """
+    requests = [request_for(each, headers) for each in ([url] if isinstance(url, str) else url)]
+    place = urlsplit(url if isinstance(url, str) else url[0])
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         # A process of its own: it shares no interpreter lock with whoever measures.
-        received, elapsed = pool.apply(_drain, (url, connections, seconds, expected, dict(headers or {})))
+        arguments = (place.hostname, place.port, requests, isinstance(url, str), connections, seconds, expected)
+        received, elapsed = pool.apply(_drain, arguments)
     return received / elapsed / 1e6
+
+
+def request_for(url: str, headers: Mapping[str, str] | None = None) -> bytes:
+    """Write a GET."""
+    named = [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return "\r\n".join([f"GET {_target(url)} HTTP/1.1", f"Host: {urlsplit(url).netloc}", *named, "", ""]).encode()
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.path + (f"?{parts.query}" if parts.query else "")
 
 
 @dataclass
 class _Connection:
-    """One keep-alive connection: a head being read, or what is left of a body."""
+    """One keep-alive connection: a head being read, or what is left of a body. Without requests left it is done."""
 
-    request: bytes
+    requests: Iterator[bytes]
     expected: int
     socket: socket.socket
     head: bytearray = field(default_factory=bytearray)
     left: int = 0
+    done: bool = False
 
     def ask(self) -> None:
         self.head.clear()
-        self.socket.sendall(self.request)
+        request = next(self.requests, None)
+        if request is None:
+            self.done = True
+        else:
+            self.socket.sendall(request)
 
     def take(self, buffer: bytearray) -> int:
         """Take what has arrived and return how many bytes of it were body."""
@@ -102,22 +166,20 @@ class _Connection:
         return self.expected
 
 
-def _drain(url: str, connections: int, seconds: float, expected: int, headers: Mapping[str, str]) -> tuple[int, float]:
-    parts = urlsplit(url)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    target = parts.path + (f"?{parts.query}" if parts.query else "")
-    lines = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+def _drain(
+    host: str, port: int, requests: Sequence[bytes], again: bool, connections: int, seconds: float, expected: int
+) -> tuple[int, float]:
+    following = itertools.cycle(requests) if again else iter(requests)
     buffer, received = bytearray(_BIG), 0
     with selectors.DefaultSelector() as selector:
         for _ in range(connections):
-            opened = socket.create_connection((parts.hostname, parts.port))
-            selector.register(opened, selectors.EVENT_READ, _Connection("\r\n".join(lines).encode(), expected, opened))
+            opened = socket.create_connection((host, port))
+            selector.register(opened, selectors.EVENT_READ, _Connection(following, expected, opened))
         taking = [key.data for key in selector.get_map().values()]
         started = time.perf_counter()
         for connection in taking:
             connection.ask()
-        while (now := time.perf_counter()) - started < seconds:
+        while (now := time.perf_counter()) - started < seconds and not all(each.done for each in taking):
             ready = selector.select(_STALLED)
             if not ready:
                 raise LoadFailed(f"no byte for {_STALLED:.0f} s")

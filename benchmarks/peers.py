@@ -46,15 +46,21 @@ def gateway(settings: str = EMBEDDED, **environment: str) -> Iterator[Gateway]:
     """Start `serve` in an empty folder with these settings; the folder goes in the end."""
     with processes.folder("gateway") as folder:
         (folder / "assetgate.toml").write_text(settings)
-        command: processes.Command = [sys.executable, "-m", "gateway", "serve"]
-        # The checkout is what is measured, whatever is installed.
-        environment["PYTHONPATH"] = str(processes.ROOT)
-        process = processes.start("gateway", command, folder / "gateway.log", env=environment)
-        try:
-            url = process.wait_for(r"Assetgate listening on (http\S+)")
-            yield Gateway(url.rstrip("/"), _service_key(folder), process)
-        finally:
-            process.stop()
+        with started(folder, **environment) as (url, process):
+            yield Gateway(url, _service_key(folder), process)
+
+
+@contextmanager
+def started(folder: Path, **environment: str) -> Iterator[tuple[str, processes.Process]]:
+    """Start `serve` in this folder, with the settings that lie there."""
+    command: processes.Command = [sys.executable, "-m", "gateway", "serve"]
+    # The checkout is what is measured, whatever is installed.
+    environment["PYTHONPATH"] = str(processes.ROOT)
+    process = processes.start("gateway", command, folder / "gateway.log", env=environment)
+    try:
+        yield process.wait_for(r"Assetgate listening on (http\S+)").rstrip("/"), process
+    finally:
+        process.stop()
 
 
 def _service_key(folder: Path) -> str:

@@ -18,7 +18,7 @@ from gateway.app import Gateway, build
 from gateway.clock import system_randomness
 from gateway.errors import AssetgateError, CannotStart
 from gateway.settings import Settings
-from gateway.settings.embedded import Secrets, read_or_make
+from gateway.settings.embedded import SECRETS_FILE, Secrets, read_or_make
 from gateway.settings.reading import load
 
 SOME_FAILED = 1
@@ -64,11 +64,19 @@ def settings_command(function: Callable[Concatenate[Path | None, Given], Result]
     return command
 
 
+def started_quietly(config: Path | None) -> Started:
+    """Do as `start` does for a command whose output is read by programs; new secrets are told of beside it."""
+    started = start(config)
+    if started.secrets is not None and started.secrets.made:
+        click.echo(f"Made a signing key and a service key with all scopes; both are kept in {SECRETS_FILE}", err=True)
+    return started
+
+
 def with_gateway(config: Path | None, work: Callable[[Gateway], Awaitable[Result]]) -> Result:
     """Open the parts, do the work, close them."""
 
     async def run() -> Result:
-        async with build(start(config).settings) as gateway:
+        async with build(started_quietly(config).settings) as gateway:
             return await work(gateway)
 
     return asyncio.run(run())

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.common import print_json, settings_command, start
+from gateway.cli.common import print_json, settings_command, started_quietly
 
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
 
@@ -18,7 +18,7 @@ _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
 @settings_command
 def settings(config: Path | None, as_json: bool) -> None:
     """Print the effective settings, secrets masked."""
-    effective = _masked(start(config).settings.model_dump(mode="json"))
+    effective = _masked(started_quietly(config).settings.model_dump(mode="json"))
     if as_json:
         print_json(effective)
         return

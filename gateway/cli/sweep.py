@@ -55,8 +55,8 @@ def _reporter(bar: Progress, console: Console) -> Report:
 
 
 def _print(found: dict[str, Any]) -> None:
-    orphans = found.pop("orphans", None)
-    click.echo(", ".join(f"{name}: {count}" for name, count in found.items()))
+    orphans = found.get("orphans")
+    click.echo(", ".join(f"{name}: {count}" for name, count in found.items() if name != "orphans"))
     if orphans is None:
         return
     for key in orphans["strays"]:

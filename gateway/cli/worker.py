@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from gateway.app import build
-from gateway.cli.common import Started, run, settings_command, start
+from gateway.cli.common import Started, run, settings_command, started_quietly
 from gateway.web.observed import set_up_logging
 
 
@@ -18,7 +18,7 @@ from gateway.web.observed import set_up_logging
 @settings_command
 def worker(config: Path | None) -> None:
     """Sweep for ever; run it where `worker.inline` is false."""
-    started = start(config)
+    started = started_quietly(config)
     set_up_logging(started.settings.log.format)
     run(working(started))
 

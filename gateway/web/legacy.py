@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, time
 from email.utils import format_datetime
 from typing import Any, Final
@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from aiohttp import web
 
-from gateway.errors import Gone, InvalidRequest
+from gateway.errors import AssetgateError, Gone, InvalidRequest
 from gateway.metrics import Metrics
 from gateway.model import PATH_PREFIX, Asset, is_asset_id, parse_ref
 from gateway.settings import Legacy
@@ -38,7 +38,7 @@ class LegacyRoutes:
         self._headers = {"Deprecation": DEPRECATED_SINCE, "Sunset": format_datetime(sunset, usegmt=True)}  # RFC 8594
 
     async def upload_image(self, request: web.Request) -> web.StreamResponse:
-        with self._retired(request, "upload_image", UPLOAD_SUCCESSOR, self._settings.upload_image):
+        async with self._retired(request, "upload_image", UPLOAD_SUCCESSOR, self._settings.upload_image):
             upload = await self._uploads.receive(request, {"purpose": PURPOSE})
         kept = [result for _, result in upload.results if isinstance(result, Asset)]
         data: dict[str, Any] = {
@@ -49,7 +49,7 @@ class LegacyRoutes:
         return self._uploads.answer(request, upload, data)
 
     async def proxy_file(self, request: web.Request) -> web.StreamResponse:
-        with self._retired(request, "proxy_file", PATH_PREFIX.rstrip("/"), self._settings.proxy_file):
+        async with self._retired(request, "proxy_file", PATH_PREFIX.rstrip("/"), self._settings.proxy_file):
             await self._callers.identify(request)
             url = request.query.get("url", "")
             if not url:
@@ -78,12 +78,15 @@ class LegacyRoutes:
         token = [(name, value) for name, value in parse_qsl(parts.query) if name == "token"]
         return PATH_PREFIX + asset_id + ("?" + urlencode(token) if token else "")
 
-    @contextmanager
-    def _retired(self, request: web.Request, route: str, successor: str, switch: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def _retired(self, request: web.Request, route: str, successor: str, switch: str) -> AsyncIterator[None]:
         """Say with whatever is answered that the route goes, count its use, and refuse when it is gone."""
         request[HEADERS] = {**self._headers, "Link": f'<{successor}>; rel="successor-version"'}
         try:
             if switch == "gone":
+                # Only for the counter: whoever asks, the answer is the same.
+                with suppress(AssetgateError):
+                    await self._callers.identify(request)
                 raise Gone(f"Use {successor}", error="endpoint_gone")
             yield
         finally:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import FailFast, Field
+from pydantic import FailFast, Field, PlainValidator
+from pydantic_core import PydanticCustomError
 
 from gateway.errors import SignInRequired, Unprocessable
 from gateway.model import parse_ref
-from gateway.sharing import DEFAULT_WINDOW, LARGEST_BATCH, Sharing
+from gateway.sharing import DEFAULT_WINDOW, LARGEST_BATCH, LONGEST_NAME, Sharing
 from gateway.web.bodies import Body, ok, read_body
 from gateway.web.callers import Callers
 from policies.model import Caller, CallerKind
@@ -19,11 +20,21 @@ Seconds = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], FailFast(), Field(max_length=LARGEST_BATCH, strict=False)]
 
 
+def _download(value: object) -> object:
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and 0 < len(value) <= LONGEST_NAME):
+        return value
+    wanted = f"Input should be true, false or a file name of 1 to {LONGEST_NAME} characters"
+    raise PydanticCustomError("download", wanted)
+
+
+Download = Annotated[bool | str | None, PlainValidator(_download)]  # pydantic would name the branches of the union
+
+
 class SignBody(Body):
     asset_ids: Texts = ()
     asset_refs: Texts = ()
     expires_in_seconds: Seconds | None = None
-    download: bool | Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    download: Download = None
     window: Annotated[int, Field(ge=0)] = DEFAULT_WINDOW
     absolute: bool = False
 

@@ -69,6 +69,8 @@ class Front(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if isinstance(peer, tuple) else None
         self._fronts.open.add(self)
+        if self._fronts.stopping:
+            self.close_when_done()
 
     def data_received(self, data: bytes) -> None:
         if self._answer is not None:
@@ -128,6 +130,8 @@ class Front(asyncio.Protocol):
             self._noted(answer, len(body))
         else:
             self._begin(answer)
+        if self._fronts.stopping:
+            self.close_when_done()
         return True
 
     def _begin(self, answer: Answer) -> None:
@@ -141,6 +145,8 @@ class Front(asyncio.Protocol):
     def _send(self) -> None:
         answer = self._answer
         while answer is not None and answer.body is not None and not self._paused:
+            if self._transport.is_closing():
+                return  # it broke; `connection_lost` tells how far it came
             if self._sent >= len(answer.body):
                 self._finish(broken=False)
                 return
@@ -158,7 +164,7 @@ class Front(asyncio.Protocol):
         self._noted(answer, self._sent, broken=broken)
         if broken:
             return
-        if self._fronts.stopping:
+        if self._fronts.stopping or self._transport.is_closing():
             self._transport.close()
             return
         self._transport.resume_reading()

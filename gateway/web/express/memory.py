@@ -13,6 +13,7 @@ from policies.model import Caller, Grant
 
 MOST_ASSETS: Final = 20_000
 MOST_OF_ONE: Final = 64  # callers or tokens whose decisions on one asset are remembered
+MOST_SENT: Final = 32 * 1024 * 1024  # characters of requests that are remembered in all; cookies can be long
 
 
 class Asked(NamedTuple):
@@ -21,6 +22,11 @@ class Asked(NamedTuple):
     target: str
     authorization: str | None
     cookie: str | None
+
+    @property
+    def size(self) -> int:
+        """How many characters it keeps."""
+        return sum(len(text) for text in self if text is not None)
 
 
 @dataclass(slots=True)
@@ -68,6 +74,7 @@ class Decisions:
     def __init__(self, records: Records | None) -> None:
         self._records = records
         self._assets: OrderedDict[str, dict[Asked, Decided]] = OrderedDict()
+        self._sent = 0  # characters of all that is remembered
 
     @property
     def is_open(self) -> bool:
@@ -81,6 +88,7 @@ class Decisions:
             return None
         if now >= decided.until or self._records.peek(asset_id) is not decided.asset:
             del found[asked]
+            self._sent -= asked.size
             return None
         self._assets.move_to_end(asset_id)
         return decided
@@ -90,9 +98,15 @@ class Decisions:
         if self._records is None or (token is not None and token.ip is not None):
             return  # the same request from another address is another question
         found = self._assets.setdefault(asset_id, {})
-        if len(found) >= MOST_OF_ONE:
-            found.clear()
+        if asked not in found:
+            if len(found) >= MOST_OF_ONE:
+                self._forget(found)
+            self._sent += asked.size
         found[asked] = decided
         self._assets.move_to_end(asset_id)
-        if len(self._assets) > MOST_ASSETS:
-            self._assets.popitem(last=False)
+        while len(self._assets) > MOST_ASSETS or self._sent > MOST_SENT:
+            self._forget(self._assets.popitem(last=False)[1])
+
+    def _forget(self, found: dict[Asked, Decided]) -> None:
+        self._sent -= sum(asked.size for asked in found)
+        found.clear()

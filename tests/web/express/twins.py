@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
-from urllib.parse import urlsplit
 
-from gateway.app import build
+from gateway.app import Gateway, build, web_application
 from gateway.metrics import Metrics
+from gateway.web.connections import accepting
 from gateway.web.express.lane import Answer, Lane
-from tests.support.gateway import MovableClock, Running, answering, settings_for
+from tests.support.gateway import DRAIN_TIMEOUT, MovableClock, Running, answering, settings_for
 
 QUIET = 25  # turns of the loop without a byte after which nothing more comes: nothing here waits for anything else
-PATIENCE = 20.0  # seconds
-SETTINGS = {"cors.origins": ["https://app.example.com"]}
+PATIENCE = 10.0  # seconds
+# What is looked up once stays in memory, so that no answer waits for another thread.
+SETTINGS = {"cors.origins": ["https://app.example.com"], "records.remember_for": "1h", "records.absent_for": "1h"}
 _ID = re.compile(rb"\r\nX-Request-Id: ([^\r]*)")
 _DATE = re.compile(rb"\r\nDate: [^\r]*")
 
@@ -36,15 +39,33 @@ class Chunk(NamedTuple):
         return (self.data[start : start + step] for start in range(0, len(self.data), step))
 
 
+class Twins(NamedTuple):
+    """A gateway to prepare things with, and the Unix sockets on which its parts answer with the lane and without."""
+
+    gateway: Running
+    express: Path
+    handlers: Path
+
+
 @asynccontextmanager
-async def twins() -> AsyncIterator[tuple[Running, Running]]:
-    """The gateway with the lane, and the one without."""
+async def twins(folder: Path) -> AsyncIterator[Twins]:
+    """Run them. On Unix sockets bytes arrive in the moment they are sent: no conversation goes now so, now so."""
     clock = MovableClock()
     async with build(settings_for(None, {**SETTINGS, "server.express": True}), clock) as parts:
         await parts.metadata.upgrade()
         plain = replace(parts, settings=settings_for(None, {**SETTINGS, "server.express": False}), metrics=Metrics())
-        async with answering(parts, clock) as express, answering(plain, clock) as handlers:
-            yield express, handlers
+        express, handlers = folder / "express", folder / "handlers"
+        async with answering(parts, clock) as gateway, _answering_at(express, parts), _answering_at(handlers, plain):
+            yield Twins(gateway, express, handlers)
+
+
+@asynccontextmanager
+async def _answering_at(path: Path, parts: Gateway) -> AsyncIterator[None]:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.setblocking(False)
+    async with accepting(web_application(parts), listening, parts.metrics, DRAIN_TIMEOUT):
+        yield
 
 
 class Receiver(asyncio.Protocol):
@@ -61,11 +82,9 @@ class Receiver(asyncio.Protocol):
         self.ended.set()
 
 
-async def conversation(url: str, chunks: Sequence[Chunk]) -> bytes:
+async def conversation(path: Path, chunks: Sequence[Chunk]) -> bytes:
     """Send the chunks on one connection, and return all that came back but for ids and the date."""
-    parts = urlsplit(url)
-    loop = asyncio.get_running_loop()
-    transport, receiver = await loop.create_connection(Receiver, parts.hostname, parts.port)
+    transport, receiver = await asyncio.get_running_loop().create_unix_connection(Receiver, str(path))
     try:
         for chunk in chunks:
             if chunk.waits:
