@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway import families
 from gateway.clock import Clock, Randomness, system_clock, system_randomness
 from gateway.delivery.plan import DeliveryRules
+from gateway.delivery.slices import cached
 from gateway.errors import CannotStart, RecordsUnavailable
 from gateway.identity.better_auth import BetterAuthSessions
 from gateway.identity.guest import GuestSessions
@@ -21,6 +22,7 @@ from gateway.identity.jwt import JwtVerifier
 from gateway.identity.service import ServiceKeys
 from gateway.ingest import Ingest
 from gateway.metadata import Metadata, Quota
+from gateway.metadata.remembered import Remembered, remember
 from gateway.metrics import Metrics
 from gateway.settings import PurposeLimits, Settings
 from gateway.sharing import Sharing
@@ -35,13 +37,13 @@ from gateway.web.connections import LANE
 from gateway.web.cors import CrossOrigin
 from gateway.web.explaining import ExplainRoutes
 from gateway.web.express.lane import Lane
-from gateway.web.express.memory import Decisions, News
+from gateway.web.express.memory import Decisions
 from gateway.web.heads import Shared
 from gateway.web.health import HealthRoutes
 from gateway.web.legacy import LegacyRoutes
 from gateway.web.middleware import Problems, RequestIds
 from gateway.web.modes import Modes
-from gateway.web.observed import Observed
+from gateway.web.observed import AccessLog, Observed
 from gateway.web.routes import Handlers, table
 from gateway.web.signatures import SignatureRoutes
 from gateway.web.uploads import UploadRoutes
@@ -59,8 +61,7 @@ class Gateway:
     settings: Settings
     clock: Clock
     randomness: Randomness
-    metadata: Metadata
-    news: News | None
+    metadata: Remembered
     storage: Storage
     rules: Sequence[Rule]
     keys: Mapping[str, bytes]
@@ -83,9 +84,11 @@ async def build(
     rules = (*STANDARD_RULES, *(load_rule(path) for path in settings.policies.rules))
     purposes = {name: purpose_of(name, limits) for name, limits in settings.purposes.items()}
     async with AsyncExitStack() as open_parts:
-        metadata: Metadata = await member_of("metadata", settings.metadata).open_metadata(settings, clock)
+        records: Metadata = await member_of("metadata", settings.metadata).open_metadata(settings, clock)
+        metadata = await remember(records, settings.records)
         open_parts.push_async_callback(metadata.close)
-        storage: Storage = await member_of("storage", settings.storage).open_storage(settings, clock)
+        objects: Storage = await member_of("storage", settings.storage).open_storage(settings, clock)
+        storage = await cached(objects, settings.cache, clock)
         open_parts.push_async_callback(storage.close)
         jwt = JwtVerifier(settings.identity.jwt, clock) if settings.identity.jwt else None
         if jwt is not None:
@@ -102,7 +105,6 @@ async def build(
             clock=clock,
             randomness=randomness,
             metadata=metadata,
-            news=None,
             storage=storage,
             rules=rules,
             keys={key.kid: key.key for key in signing_keys},
@@ -123,7 +125,7 @@ async def _open_sessions(better_auth: BetterAuthSessions) -> None:
         log.warning("the database of identity.better_auth is away; its sessions are looked up when it is back")
 
 
-def web_application(gateway: Gateway) -> web.Application:
+def web_application(gateway: Gateway, access_log: AccessLog | None = None) -> web.Application:
     """Make the HTTP side of a gateway; its express lane, where it has one, is under `LANE`."""
     settings = gateway.settings
     guests = GuestSessions(settings.signing.parsed, settings.guests, gateway.randomness)
@@ -137,8 +139,8 @@ def web_application(gateway: Gateway) -> web.Application:
         guests,
     )
     # A rule of the operator's own may look at more than what is remembered of a question: it is asked every time.
-    decisions = Decisions(gateway.news if settings.server.express and not settings.policies.rules else None)
-    cors, observed = CrossOrigin(settings.cors), Observed(gateway.metrics)
+    decisions = Decisions(gateway.metadata if settings.server.express and not settings.policies.rules else None)
+    cors, observed = CrossOrigin(settings.cors), Observed(gateway.metrics, access_log)
     request_ids = RequestIds(gateway.randomness, callers.proxies.trusts)
     application = web.Application(
         middlewares=[observed.middleware(), Problems(request_ids).middleware(), cors.middleware()],

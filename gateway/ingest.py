@@ -14,8 +14,8 @@ from gateway.metadata import Changes, Metadata, Quota, QuotaExceeded
 from gateway.model import Asset, new_asset_id, object_key_of
 from gateway.sniffing import SNIFFED_BYTES, media_type_of
 from gateway.storage import Sink, Storage, Stored
-from policies.model import Caller, CallerKind, Denied, Reason, State, Visibility
-from policies.purposes import Purpose, allows_type, may_upload
+from policies.model import Caller, CallerKind, State, Visibility
+from policies.purposes import Purpose, allows_type, open_to
 
 GUEST_RETRY_AFTER = 3600  # seconds; a guest's quota frees itself as the uploads expire
 
@@ -73,20 +73,20 @@ class Ingest:
 
     @asynccontextmanager
     async def stage(
-        self, chunks: AsyncIterator[bytes], filename: str | None, caller: Caller, admission: Admission | None
+        self, chunks: AsyncIterator[bytes], filename: str | None, known: Admission | Caller
     ) -> AsyncIterator[Staged]:
         """Receive a file's bytes; leaving without `admit` leaves nothing.
 
-        Without an admission it is judged by all purposes that are open to the caller, until `admit` knows better.
+        While nothing is known but the caller, it is judged by all purposes open to them, until `admit` knows better.
         Raises `Unprocessable` for an empty file, `TypeNotAllowed`, `FileTooLarge`, `Denied`, and what `chunks` raises.
         """
         head = await _head_of(chunks)
         media_type = media_type_of(head)
         if not head:
             raise Unprocessable("The file is empty", fields={"files": "is empty"})
-        if admission is not None:
-            check_type(admission.purpose, media_type)
-        limit = self._largest(caller) if admission is None else self._limit(admission)
+        if isinstance(known, Admission):
+            check_type(known.purpose, media_type)
+        limit = self._limit(known)
         asset_id = new_asset_id(self._randomness)
         digest = hashlib.sha256()
         size = 0
@@ -114,17 +114,7 @@ class Ingest:
         check_type(admission.purpose, staged.media_type)
         if staged.size > self._limit(admission):
             raise too_large(self._limit(admission))
-        now = milliseconds(self._clock())
-        asset = self._new_asset(staged, admission, now)
-        quota = self._guest_quota if admission.by_guest else None
-        try:
-            await self._metadata.add(asset, quota, now)
-        except QuotaExceeded as exceeded:
-            raise TooManyRequests(
-                f"Guests may keep no more: {exceeded.limit} is reached",
-                error="guest_quota_exceeded",
-                headers={"Retry-After": str(GUEST_RETRY_AFTER)},
-            ) from exceeded
+        asset = await self._recorded(staged, admission)
         try:
             stored = await staged.sink.commit()
         except BaseException:
@@ -132,9 +122,28 @@ class Ingest:
                 await self._metadata.discard(asset.id)
             raise
         ready = await self._make_ready(asset, stored)
-        if ready is None:  # the sweeper took it for abandoned: a clock that jumped by a day
+        if ready is None:
+            # An engine that lost the answer and asked again hears no as well, so look what has become of it.
+            ready = (await self._metadata.get([asset.id])).get(asset.id)
+        if ready is None or ready.state is not State.READY:
+            # The sweeper took it for abandoned, as a clock that jumps by a day has it: no record leads to the bytes.
+            await self._storage.delete([asset.object_key])
             raise TooManyRequests("The upload took too long; send it again", headers={"Retry-After": "1"})
         return ready
+
+    async def _recorded(self, staged: Staged, admission: Admission) -> Asset:
+        """Add the record, not ready yet. Raises `TooManyRequests` for a guest who would hold too much."""
+        now = milliseconds(self._clock())
+        asset = self._new_asset(staged, admission, now)
+        try:
+            await self._metadata.add(asset, self._guest_quota if admission.by_guest else None, now)
+        except QuotaExceeded as exceeded:
+            raise TooManyRequests(
+                f"Guests may keep no more: {exceeded.limit} is reached",
+                error="guest_quota_exceeded",
+                headers={"Retry-After": str(GUEST_RETRY_AFTER)},
+            ) from exceeded
+        return asset
 
     async def _make_ready(self, asset: Asset, stored: Stored) -> Asset | None:
         changes: Changes = {"state": State.READY, "object_version": stored.version}
@@ -149,27 +158,15 @@ class Ingest:
                 await self._metadata.change(asset.id, lost, when=State.PENDING)
             raise
 
-    def _limit(self, admission: Admission) -> int:
-        return self._limit_of(admission.purpose, by_guest=admission.by_guest)
-
-    def _limit_of(self, purpose: Purpose, *, by_guest: bool) -> int:
-        return min(purpose.max_bytes, self._guest_quota.max_bytes) if by_guest else purpose.max_bytes
-
-    def _largest(self, caller: Caller) -> int:
-        """The most that any purpose open to the caller allows: nobody fills the disk before naming one."""
-        by_guest = caller.kind in {CallerKind.ANONYMOUS, CallerKind.GUEST}
-        limits: list[int] = []
-        closed = Denied(Reason.PURPOSE_NOT_ALLOWED)
-        for purpose in self.purposes.values():
-            try:
-                may_upload(caller, purpose)
-            except Denied as denied:
-                closed = denied
-            else:
-                limits.append(self._limit_of(purpose, by_guest=by_guest))
-        if not limits:
-            raise closed
-        return max(limits)
+    def _limit(self, known: Admission | Caller) -> int:
+        """How large a file may be: nobody fills the disk before naming a purpose."""
+        if isinstance(known, Admission):
+            purposes, by_guest = [known.purpose], known.by_guest
+        else:
+            purposes = open_to(known, self.purposes.values())
+            by_guest = known.kind in {CallerKind.ANONYMOUS, CallerKind.GUEST}
+        largest = max(purpose.max_bytes for purpose in purposes)
+        return min(largest, self._guest_quota.max_bytes) if by_guest else largest
 
     def _new_asset(self, staged: Staged, admission: Admission, now: int) -> Asset:
         asset = Asset(

@@ -78,7 +78,8 @@ class Visibility(StrEnum):
 class Subject:
     """The facts of an asset that a decision may read. `locator` and `version` name its bytes to the storage.
 
-    `expires_at` is in milliseconds since 1970 or None; `revoked_at` in whole seconds since 1970 or None.
+    `expires_at` is in milliseconds since 1970 or None; `revoked_at` in whole seconds since 1970 or None; `size` in
+    bytes, or None where nobody needs it.
     """
 
     asset_id: str
@@ -90,6 +91,7 @@ class Subject:
     purpose: str = ""
     locator: str = ""
     version: str = ""
+    size: int | None = None
 
     def is_live(self, now: float) -> bool:
         """Tell whether the asset is ready and unexpired at `now`, in seconds since 1970."""

@@ -10,6 +10,7 @@ from gateway.clock import Clock
 from gateway.metadata import AssetExists, Changes, Listing, MigrationStatus, Quota, QuotaExceeded, sql
 from gateway.metadata.driver import Driver, Row, Statement
 from gateway.metadata.migrations import Migrations
+from gateway.metadata.news import News
 from gateway.metadata.sql import asset_of
 from gateway.model import Asset
 from policies.model import State
@@ -23,6 +24,7 @@ class SqlMetadata:
 
     def __init__(self, driver: Driver, clock: Clock) -> None:
         self._driver = driver
+        self.news: News = driver.news
         self._migrations = Migrations(driver, clock)
         self._get_many = sql.GET_MANY.replace("<ids>", driver.dialect.ids)
         self._swept = sql.SWEPT.replace("<ids>", driver.dialect.ids)

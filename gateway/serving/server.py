@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -11,17 +12,29 @@ from contextlib import asynccontextmanager, suppress
 from gateway.app import Gateway, build, web_application
 from gateway.settings import Settings
 from gateway.web.connections import accepting
+from gateway.web.observed import AccessLog
+
+log = logging.getLogger("assetgate.serving")
 
 
-async def serve(settings: Settings, listening: socket.socket, ready: Callable[[], None], *, sweeps: bool) -> None:
+async def serve(
+    settings: Settings,
+    listening: socket.socket,
+    ready: Callable[[], None],
+    access_log: AccessLog,
+    *,
+    sweeps: bool,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let what streams finish within `server.drain_timeout`."""
     async with build(settings) as gateway:
         await gateway.metadata.upgrade()
         stopped = stopped_by_signal()
-        answering = accepting(web_application(gateway), listening, gateway.metrics, settings.server.drain_timeout)
+        application = web_application(gateway, access_log)
+        answering = accepting(application, listening, gateway.metrics, settings.server.drain_timeout)
         async with _housekeeping(gateway, wanted=sweeps), answering:
             ready()
             await stopped.wait()
+    access_log.flush()
 
 
 def stopped_by_signal() -> asyncio.Event:
@@ -29,6 +42,8 @@ def stopped_by_signal() -> asyncio.Event:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    # A reload exchanges workers; a process without a supervisor goes on as it is instead of dying of the signal.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, log.warning, "nothing to reload: server.workers is 1")
     return stopped
 
 

@@ -30,6 +30,8 @@ Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(parse_list)]
 SCOPES = frozenset({"sign", "upload", "read", "resolve", "tasks", "admin"})
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_SMALLEST_SLICE = 64 * 1024  # bytes; below it, files and requests cost more than the bytes
+_LARGEST_SLICE = 64 * 1024 * 1024  # bytes; above it, a seek fetches far more than is looked at
 _SHORTEST_KEY = 16  # bytes; RFC 2104, section 3, discourages HMAC keys shorter than the hash, and these are the floor
 
 
@@ -93,9 +95,43 @@ class Cors(Section):
     max_age: Duration
 
 
+class Postgres(Section):
+    """How `metadata = "postgresql://…"` is used. `listen_url` leads past the pooler, for LISTEN alone."""
+
+    pool_size: int = Field(ge=1, le=1000)
+    connect_timeout: Duration
+    statement_timeout: Duration
+    pgbouncer: bool
+    listen_url: SecretStr | None = None
+
+
+class D1(Section):
+    """How `metadata = "d1://…"` is used."""
+
+    api_token: SecretStr | None = None
+    base_url: Annotated[str, AfterValidator(_checked_public_url)]
+    requests_per_second: float = Field(gt=0)
+    burst: int = Field(ge=1)
+    longest_wait: Duration
+    timeout: Duration
+
+
+class Records(Section):
+    """How long records are remembered; `remember` is how many, 0 none."""
+
+    remember: int = Field(ge=0)
+    remember_for: Duration
+    unannounced_for: Duration
+    absent_for: Duration
+    stale_for: Duration
+
+
 class Cache(Section):
     path: str
     max_bytes: Size
+    slice_bytes: Annotated[Size, Field(ge=_SMALLEST_SLICE, le=_LARGEST_SLICE)]
+    read_ahead: Size
+    admit_after: int = Field(ge=1)
 
 
 class S3(Section):
@@ -256,6 +292,9 @@ class Settings(Section):
     cors: Cors
     metadata: str
     storage: str
+    postgres: Postgres
+    d1: D1
+    records: Records
     s3: S3
     cache: Cache
     signing: Signing

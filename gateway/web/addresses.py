@@ -1,12 +1,17 @@
-"""Where a request came from, through the proxies that are trusted to say so."""
+"""Where a request came from and to which host it went, as far as who says so is trusted."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
 
 Network = IPv4Network | IPv6Network
+
+# RFC 3986, section 3.2.2, less what no browser sends; it ends up in URLs of ours.
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Proxies:
@@ -35,6 +40,12 @@ class Proxies:
             return False
         plain = getattr(found, "ipv4_mapped", None) or found
         return any(plain in network for network in self._networks)
+
+
+@lru_cache(maxsize=1024)
+def is_host(text: str) -> bool:
+    """Tell whether the value of a `Host` names a host, perhaps with a port."""
+    return _HOST.fullmatch(text) is not None
 
 
 def parsed(text: str) -> IPv4Address | IPv6Address | None:

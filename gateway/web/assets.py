@@ -73,7 +73,6 @@ class AssetRoutes:
     async def read(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD: the straight line from who asks to the bytes."""
         began = time.perf_counter()
-        mark = self._decisions.mark()
         asset_id = asset_id_of(request)
         grant, asset = await self.judge(request, asset_id, request.query.getall("token", []))
         self._metrics.decision.observe(time.perf_counter() - began)
@@ -87,7 +86,7 @@ class AssetRoutes:
             status, fields = elsewhere
             return web.Response(status=status, headers=CIMultiDict(fields))
         if self._modes.of(grant) == STREAM:
-            self._decisions.keep(mark, asked_of(request), Decided(grant, request[CALLER], shown), self._clock())
+            self._decisions.keep(asked_of(request), Decided(asset, grant, request[CALLER], shown))
         return await respond(request, delivery, grant, self._storage, self._metrics, self._shared)
 
     async def judge(self, request: web.Request, asset_id: str, tokens: Sequence[str]) -> tuple[Grant, Asset]:

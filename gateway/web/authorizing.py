@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from aiohttp import web
 
@@ -40,8 +40,8 @@ class AuthorizeRoutes:
 
 
 def _asset_of(target: str) -> tuple[str, list[str]]:
-    parts = urlsplit(target)
-    asset_id = parts.path.removeprefix(PATH_PREFIX)
-    if not parts.path.startswith(PATH_PREFIX) or not is_asset_id(asset_id):
+    path, _, query = target.partition("?")
+    asset_id = path.removeprefix(PATH_PREFIX)
+    if not path.startswith(PATH_PREFIX) or not is_asset_id(asset_id):
         raise NotFound
-    return asset_id, parse_qs(parts.query, keep_blank_values=True).get("token", [])
+    return asset_id, parse_qs(query, keep_blank_values=True).get("token", [])

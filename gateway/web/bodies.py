@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import BadHttpMessage
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -84,6 +84,13 @@ async def _read(request: web.Request) -> bytes:
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise RequestTooLarge(f"The body may have {limit} bytes") from None
+
+
+async def go_ahead(request: web.Request) -> None:
+    """Answer `Expect: 100-continue`; what else a client expects may be passed over (RFC 9110, section 10.1.1)."""
+    if request.version >= HttpVersion11 and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer proper has not begun
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from gateway.errors import CredentialInvalid, Forbidden
+from gateway.errors import CredentialInvalid, Forbidden, InvalidRequest
 from gateway.identity import Identified, guest, refused
 from gateway.identity.better_auth import BetterAuthSessions, cookie_names
 from gateway.identity.guest import GuestSessions
@@ -17,7 +17,7 @@ from gateway.identity.jwt import JwtVerifier
 from gateway.identity.service import ServiceKeys
 from gateway.model import PATH_PREFIX
 from gateway.settings import Identity, Server
-from gateway.web.addresses import Proxies, parsed
+from gateway.web.addresses import Proxies, is_host, parsed
 from gateway.web.middleware import CALLER, HEADERS, peer_of
 from policies.model import ANONYMOUS, Caller, CallerKind
 
@@ -50,6 +50,8 @@ class Callers:
 
     async def identify(self, request: web.Request) -> Caller:
         """Return who asks. Raises `CredentialInvalid`, and `Forbidden` (cross_site) for a forged form of theirs."""
+        if not is_host(request.host):
+            raise InvalidRequest("The Host header is malformed", fields={"Host": "is malformed"})
         caller = await self._by_header(request) or await self._by_cookie(request)
         caller = replace(caller, address=self.address(request))
         request[CALLER] = caller
@@ -59,7 +61,9 @@ class Callers:
 
     def address(self, request: web.Request) -> str | None:
         """The client's address, as far as trusted proxies tell it."""
-        return self.proxies.client(peer_of(request), request.headers.get("X-Forwarded-For"))
+        # Some proxies add a line of their own behind the one that the client sent: together they are one list.
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        return self.proxies.client(peer_of(request), ",".join(forwarded) if forwarded else None)
 
     def is_behind_trusted_proxy(self, request: web.Request) -> bool:
         return self.proxies.trusts(peer_of(request))
@@ -72,6 +76,8 @@ class Callers:
         if self.is_behind_trusted_proxy(request):
             scheme = request.headers.get("X-Forwarded-Proto", scheme)
             host = request.headers.get("X-Forwarded-Host", host)
+            if scheme not in {"http", "https"} or not is_host(host):
+                raise InvalidRequest("The proxy's X-Forwarded-Proto or X-Forwarded-Host is malformed")
         return f"{scheme}://{host}"
 
     def is_secure(self, request: web.Request) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,12 +11,14 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.clock import system_randomness
 from gateway.errors import AssetgateError, InvalidRequest
 from gateway.metrics import Metrics
 from gateway.web.express.front import Fronts
 from gateway.web.express.lane import Lane
 from gateway.web.middleware import problem
 
+log = logging.getLogger("assetgate.web")
 BACKLOG = 1024  # connections that wait to be accepted
 LANE = web.AppKey("lane", object)
 
@@ -37,7 +40,11 @@ class Handler(web.RequestHandler):
             raise ConnectionResetError("the answer has begun") from exc
         malformed = status < AssetgateError.status
         error = InvalidRequest("This is no HTTP request that can be understood") if malformed else AssetgateError()
-        response = problem(error, "")
+        request_id = system_randomness(12).hex()
+        if not malformed:
+            log.error("request %s failed", request_id, exc_info=exc)
+        response = problem(error, request_id)
+        response.headers["X-Request-Id"] = request_id
         response.force_close()
         return response
 

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.clock import Clock, iso, milliseconds
-from gateway.errors import Forbidden, Unprocessable
+from gateway.errors import Forbidden, SignInRequired, Unprocessable
 from gateway.metadata import Metadata
 from gateway.web.assets import asset_id_of, token_of
 from gateway.web.bodies import ok
@@ -32,6 +32,8 @@ class ExplainRoutes:
     async def explain(self, request: web.Request) -> web.Response:
         asset_id = asset_id_of(request)
         caller = await self._callers.identify(request)
+        if caller.kind is CallerKind.ANONYMOUS:
+            raise SignInRequired
         if caller.kind is not CallerKind.SERVICE or "admin" not in caller.scopes:
             raise Forbidden("Only a service with the scope admin may ask why", error="scope_missing")
         other = caller_named(request.query.get("as", "anonymous"))

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.clock import Randomness
-from gateway.errors import AssetgateError, Gone, MethodNotAllowed, NotFound, of_denied
+from gateway.errors import AssetgateError, Gone, MethodNotAllowed, NotFound, SignInRequired, of_denied
 from policies.model import Caller, Denied
 
 log = logging.getLogger("assetgate.web")
@@ -21,6 +21,8 @@ REASON: Final = web.RequestKey("reason", str)
 CALLER: Final = web.RequestKey("caller", Caller)
 HEADERS: Final = web.RequestKey("headers", dict[str, str])  # to go with whatever is answered
 STARTED: Final = web.RequestKey("started", bool)  # the head of an object's answer is on its way
+ID_BYTES: Final = 12
+AT_ONCE: Final = 64  # ids that one system call for randomness is good for
 _FOREIGN_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
 
 
@@ -30,11 +32,15 @@ class RequestIds:
     def __init__(self, randomness: Randomness, trusts: Callable[[str | None], bool]) -> None:
         self._randomness = randomness
         self._trusts = trusts
+        self._unused = ""
 
     def choose(self, given: str | None, peer: str | None) -> str:
         if given is not None and _FOREIGN_ID.match(given) and self._trusts(peer):
             return given
-        return self._randomness(12).hex()
+        if not self._unused:
+            self._unused = self._randomness(ID_BYTES * AT_ONCE).hex()
+        chosen, self._unused = self._unused[: ID_BYTES * 2], self._unused[ID_BYTES * 2 :]
+        return chosen
 
 
 class Problems:
@@ -101,6 +107,8 @@ def problem(error: AssetgateError, request_id: str) -> web.Response:
     if error.fields:
         body["fields"] = error.fields
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **error.headers}
+    if error.status == SignInRequired.status:
+        headers.setdefault(hdrs.WWW_AUTHENTICATE, "Bearer")  # RFC 9110, section 15.5.2: every 401 has a challenge
     return web.Response(
         body=orjson.dumps(body), status=error.status, headers=headers, content_type="application/problem+json"
     )

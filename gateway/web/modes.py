@@ -15,12 +15,14 @@ from gateway.web.callers import Callers
 from policies.model import Grant, Reason
 from policies.purposes import Purpose
 
+PARTIAL: Final = 206
 STREAM: Final = "stream"
 REDIRECT: Final = "redirect"
 ACCEL: Final = "accel"
 LONGEST_REDIRECT: Final = 3600.0  # seconds that a presigned URL lives at the most
 OBJECTS: Final = "/_assetgate/objects/"  # these two are internal locations of the shipped nginx.conf
 REMOTE: Final = "/_assetgate/remote/"
+_JUDGED_BY_US: Final = ("If-Match", "If-Unmodified-Since")
 
 
 class Modes:
@@ -49,7 +51,7 @@ class Modes:
             return await self._redirect(delivery, grant, now)
         # Only nginx may see where an object lies, and only nginx can do anything with it.
         if mode == ACCEL and self._callers.is_behind_trusted_proxy(request):
-            return await self._accel(delivery, grant, now)
+            return await self._accel(request, delivery, grant, now)
         return None
 
     def _may_redirect(self, grant: Grant) -> bool:
@@ -63,20 +65,37 @@ class Modes:
         # Not kept by caches: the URL in it ends on its own.
         return 307, (("Location", url), ("Cache-Control", "no-store"), ("Content-Length", "0"))
 
-    async def _accel(self, delivery: Delivery, grant: Grant, now: float) -> tuple[int, Fields] | None:
+    async def _accel(
+        self, request: web.Request, delivery: Delivery, grant: Grant, now: float
+    ) -> tuple[int, Fields] | None:
         if isinstance(self._storage, Presigning):
-            url = await self._presigned(delivery, grant, now)
-            if url is None:
-                return None
-            parts = urlsplit(url)
-            target = f"{REMOTE}{parts.scheme}/{parts.netloc}{parts.path}?{parts.query}"
-        elif self._settings.accel_files:
-            target = OBJECTS + quote(grant.subject.locator)
+            position = self._remote(delivery, grant, await self._presigned(delivery, grant, now))
         else:
+            position = self._file(request, delivery, grant)
+        if position is None:
             return None
-        # nginx serves the ranges and conditions itself; what concerns the bytes' position is not ours to say.
-        kept = tuple(field for field in delivery.headers if field[0] not in {"Content-Length", "Content-Range", "ETag"})
-        return 200, (("X-Accel-Redirect", target), ("Content-Length", "0"), *kept)
+        kept = tuple(field for field in delivery.headers if field[0] not in {"Content-Length", "Content-Range"})
+        return 200, (*position, ("Content-Length", "0"), *kept)
+
+    def _remote(self, delivery: Delivery, grant: Grant, url: str | None) -> Fields | None:
+        """Let nginx fetch the planned range from the storage, of the version that the decision was about."""
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        target = ("X-Accel-Redirect", f"{REMOTE}{parts.scheme}/{parts.netloc}{parts.path}?{parts.query}")
+        version = ("X-Assetgate-If-Match", f'"{grant.subject.version}"')
+        if delivery.status != PARTIAL or delivery.wanted is None:
+            return target, version
+        wanted = f"bytes={delivery.wanted.start}-{delivery.wanted.stop - 1}"
+        return target, version, ("X-Assetgate-Range", wanted)
+
+    def _file(self, request: web.Request, delivery: Delivery, grant: Grant) -> Fields | None:
+        """Let nginx serve the file. It judges ranges and conditions by it; where it would differ from us, we stream."""
+        judged_by_file = any(name in request.headers for name in _JUDGED_BY_US)
+        ignored_range = delivery.status != PARTIAL and "Range" in request.headers
+        if not self._settings.accel_files or judged_by_file or ignored_range:
+            return None
+        return (("X-Accel-Redirect", OBJECTS + quote(grant.subject.locator)),)
 
     async def _presigned(self, delivery: Delivery, grant: Grant, now: float) -> str | None:
         """A URL of the storage that ends no later than the grant."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -19,7 +20,7 @@ from gateway.model import PATH_PREFIX
 from gateway.web.middleware import CALLER, REASON, REQUEST_ID, peer_of
 from policies.model import ANONYMOUS
 
-access_log = logging.getLogger("assetgate.access")
+FLUSH_AFTER: Final = 0.1  # seconds
 ABORTED: Final = 499  # nginx's word for a client that went away
 ASSET_ROUTE: Final = PATH_PREFIX + "{id}"
 
@@ -44,8 +45,9 @@ class Note(NamedTuple):
 class Observed:
     """The outermost middleware. Queries are never logged, for they carry tokens; nor are cookies and credentials."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, log: AccessLog | None = None) -> None:
         self._metrics = metrics
+        self._log = log
         self._counters: dict[tuple[str, str, int, str], Counter] = {}
 
     def middleware(self) -> Middleware:
@@ -70,22 +72,8 @@ class Observed:
             counter = self._metrics.requests.labels(note.route, note.method, str(status), note.reason)
             self._counters[key] = counter
         counter.inc()
-        if access_log.isEnabledFor(logging.INFO):
-            facts = {
-                "request_id": note.request_id,
-                "method": note.method,
-                "path": note.path,
-                "route": note.route,
-                "status": status,
-                "reason": note.reason or None,
-                "ms": round((time.perf_counter() - note.began) * 1000, 2),
-                "bytes": note.size,
-                "range": note.range,
-                "caller": note.caller,
-                "address": note.address,
-                "agent": note.agent,
-            }
-            access_log.info("request", extra={"facts": facts})
+        if self._log is not None:
+            self._log.add(note, status)
 
 
 def _note_of(request: web.Request, response: web.StreamResponse | None, began: float) -> Note:
@@ -121,8 +109,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
         }
-        facts = getattr(record, "facts", None)
-        line.update(facts if isinstance(facts, Mapping) else {"message": record.getMessage()})
+        line["message"] = record.getMessage()
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode("utf-8", "replace")
@@ -133,21 +120,69 @@ class ReadableLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        facts = getattr(record, "facts", None)
-        if isinstance(facts, Mapping):
-            size = f" {facts['bytes']} B" if facts["bytes"] is not None else ""
-            reason = f" ({facts['reason']})" if facts["reason"] else ""
-            return f"{clock} {facts['status']} {facts['method']} {facts['path']}{reason}{size} {facts['ms']} ms"
         text = f"{clock} {record.levelname.lower()} {record.name}: {record.getMessage()}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def set_up_logging(style: str, stream: TextIO = sys.stderr) -> None:
-    """Send logs to `stream`: `json`, `text`, or `auto` (text where a person reads)."""
+class AccessLog:
+    """One line a request, written in batches: a system call for each would cost more than the line.
+
+    What was noted in the last moment is lost when the process is killed, and nothing else.
+    """
+
+    def __init__(self, stream: TextIO, *, readable: bool) -> None:
+        self._stream = stream
+        self._line = _readable if readable else _json_line
+        self._lines: list[str] = []
+
+    def add(self, note: Note, status: int) -> None:
+        if not self._lines:
+            asyncio.get_running_loop().call_later(FLUSH_AFTER, self.flush)
+        self._lines.append(self._line(note, status, round((time.perf_counter() - note.began) * 1000, 2)))
+
+    def flush(self) -> None:
+        lines, self._lines = self._lines, []
+        self._stream.write("".join(lines))
+        self._stream.flush()
+
+
+def _json_line(note: Note, status: int, elapsed: float) -> str:
+    facts = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "level": "info",
+        "logger": "assetgate.access",
+        "request_id": note.request_id,
+        "method": note.method,
+        "path": note.path,
+        "route": note.route,
+        "status": status,
+        "reason": note.reason or None,
+        "ms": elapsed,
+        "bytes": note.size,
+        "range": note.range,
+        "caller": note.caller,
+        "address": note.address,
+        "agent": note.agent,
+    }
+    try:
+        return orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE).decode()
+    except orjson.JSONEncodeError:  # a header that is no UTF-8
+        return json.dumps(facts) + "\n"
+
+
+def _readable(note: Note, status: int, elapsed: float) -> str:
+    size = f" {note.size} B" if note.size is not None else ""
+    reason = f" ({note.reason})" if note.reason else ""
+    clock = time.strftime("%H:%M:%S")
+    return f"{clock} {status} {note.method} {note.path}{reason}{size} {elapsed} ms\n"
+
+
+def set_up_logging(style: str, stream: TextIO = sys.stderr) -> AccessLog:
+    """Send logs to `stream`: `json`, `text`, or `auto` (text where a person reads). Returns the log of requests."""
     handler = logging.StreamHandler(stream)
     readable = style == "text" or (style == "auto" and stream.isatty())
     handler.setFormatter(ReadableLines() if readable else JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    return AccessLog(stream, readable=readable)

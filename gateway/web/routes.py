@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.web.assets import AssetRoutes
 from gateway.web.authorizing import AuthorizeRoutes
+from gateway.web.bodies import go_ahead
 from gateway.web.claims import ClaimRoutes
 from gateway.web.explaining import ExplainRoutes
 from gateway.web.health import HealthRoutes
@@ -32,7 +33,7 @@ class Handlers:
 
 def table(to: Handlers) -> list[web.RouteDef]:
     """Every route. `GET` answers `HEAD` as well."""
-    return [
+    routes = [
         web.post("/api/storage/upload-media", to.uploads.upload_media),
         web.get("/api/storage/assets", to.assets.list),
         web.post("/api/storage/assets/sign", to.signatures.sign),
@@ -52,3 +53,6 @@ def table(to: Handlers) -> list[web.RouteDef]:
         web.get("/metrics", to.health.metrics),
         web.get("/openapi.json", to.health.openapi),
     ]
+    for route in routes:
+        route.kwargs["expect_handler"] = go_ahead
+    return routes

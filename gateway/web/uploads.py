@@ -106,8 +106,8 @@ class UploadRoutes:
             raise Unprocessable(f"Send at most {MOST_FILES} files at once", fields={"files": "are too many"})
         upload.results.append((part.filename, None))
         number = len(upload.results) - 1
-        admission = self._admit_caller(upload) if "purpose" in upload.fields else None
-        stage = self._ingest.stage(self._counted(part), clean_filename(part.filename), upload.caller, admission)
+        known = self._admit_caller(upload) if "purpose" in upload.fields else upload.caller
+        stage = self._ingest.stage(self._counted(part), clean_filename(part.filename), known)
         try:
             upload.waiting.append((number, await sinks.enter_async_context(stage)))
         except BROKEN_FORM:

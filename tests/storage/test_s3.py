@@ -183,7 +183,7 @@ async def test_a_url_of_the_storage_reads_one_object_with_the_headers_asked_for(
 
 
 def _get(url: str, method: str = "GET") -> tuple[Any, bytes]:
-    with urlopen(Request(url, method=method), timeout=10) as answer:  # noqa: S310 - a loopback URL of our own
+    with urlopen(Request(url, method=method), timeout=10) as answer:
         return answer.headers, answer.read()
 
 

@@ -20,10 +20,11 @@ from gateway.app import Gateway, build, web_application
 from gateway.settings import SCOPES, Settings
 from gateway.settings.reading import defaults
 from gateway.web.connections import accepting
+from tests.support.journal import Journal
 from tests.support.servers import processes
 
 ROOT = Path(__file__).resolve().parents[2]
-JWT_SECRET = "a-secret-of-the-tests-with-more-than-32-bytes"
+JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough-for-hs384-and-for-hs512-as-well"
 SIGNING_KEYS = "k1:dGhpcy1pcy1hLWtleS1vZi10aGUtdGVzdHMtMzJieXQ"
 ALL_SCOPES = "all"
 FAR_AHEAD = 4_000_000_000  # seconds since 1970; no test moves its clock beyond
@@ -59,6 +60,7 @@ class Running:
     url: str
     client: ClientSession
     clock: MovableClock
+    journal: Journal
 
     async def upload(self, *parts: Part, headers: Mapping[str, str] | None = None) -> ClientResponse:
         """Send a form and return the answer, read whole."""
@@ -116,9 +118,10 @@ async def answering(parts: Gateway, clock: MovableClock) -> AsyncIterator[Runnin
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server = accepting(web_application(parts), listening, parts.metrics, DRAIN_TIMEOUT)
+    journal = Journal()
+    server = accepting(web_application(parts, journal.log), listening, parts.metrics, DRAIN_TIMEOUT)
     async with server, ClientSession(url, cookie_jar=DummyCookieJar()) as client:
-        yield Running(parts, url, client, clock)
+        yield Running(parts, url, client, clock, journal)
 
 
 def settings_for(folder: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -24,6 +24,8 @@ SOURCES: Final = Path(errors.__file__).parent
 METHODS: Final = {"get", "head", "post", "put", "patch", "delete", "options"}
 # The start of the tree of what is Forbidden, which is never raised without a code of its own.
 UNSAID: Final = {(403, "forbidden")}
+# nginx's auth_request takes no other refusals than 401 and 403.
+SAID_TO_NGINX: Final = {(403, "not_found"), (403, "asset_expired"), (403, "asset_deleted")}
 ID: Final = "3f0d8f5a-0b1e-4c55-9a53-6f1f5f0e7c11"
 
 
@@ -61,7 +63,7 @@ def known_errors() -> set[tuple[int, str]]:
     found |= {(error.status, error.error) for error in told}
     for source in SOURCES.rglob("*.py"):
         found |= set(raised_by_name(ast.parse(source.read_text(encoding="utf-8"))))
-    return found - UNSAID
+    return (found | SAID_TO_NGINX) - UNSAID
 
 
 def kinds() -> dict[str, type[AssetgateError]]:
@@ -147,6 +149,7 @@ async def answered(gateway: Running, method: str, path: str, url: str, **sent: A
 
 ASSETS: Final = "/api/storage/assets"
 ASSET: Final = ASSETS + "/{id}"
+AUTHORIZE: Final = "/api/storage/authorize"
 STRANGER: Final = [
     (200, "GET", "/healthz", "", {}),
     (200, "GET", "/readyz", "", {}),
@@ -160,11 +163,13 @@ STRANGER: Final = [
     (401, "PATCH", ASSET, "", {"json": {}}),
     (401, "DELETE", ASSET, "", {}),
     (401, "POST", ASSET + "/revoke", "", {}),
-    (403, "GET", ASSET + "/explain", "", {}),
+    (401, "GET", ASSET + "/explain", "", {}),
     (401, "GET", ASSETS, "", {}),
     (401, "POST", ASSETS + "/claim", "", {}),
     (401, "POST", ASSETS + "/sign", "", {"json": {"assetIds": [ID]}}),
     (401, "POST", ASSETS + "/resolve", "", {"json": {"document": None}}),
+    (400, "GET", AUTHORIZE, "", {}),
+    (403, "GET", AUTHORIZE, "", {"headers": {"X-Original-URI": f"{ASSETS}/{ID}"}}),
     (400, "POST", UPLOAD, "", {}),
     (307, "GET", "/api/proxy/file", f"?url=asset://{ID}", {}),
     (410, "GET", "/api/proxy/file", "?url=https://example.com/a.png", {}),
@@ -207,6 +212,7 @@ OWNED: Final = [
     (200, "GET", ASSET + "/info", {}),
     (200, "GET", ASSET + "/explain", {}),
     (422, "GET", ASSET + "/explain", {"params": {"action": "fly"}}),
+    (204, "GET", AUTHORIZE, {"headers": {"X-Original-URI": ASSET}}),
     (200, "POST", ASSET + "/revoke", {}),
     (200, "GET", ASSETS, {"params": {"limit": "1"}}),
     (422, "GET", ASSETS, {"params": {"limit": "0"}}),

@@ -1,14 +1,14 @@
-"""Decisions on reads, remembered until they end by themselves or something about the asset changes."""
+"""Decisions on reads, remembered until they end by themselves or the asset's record changes."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from gateway.delivery.plan import Fields, Representation
+from gateway.model import Asset
 from policies.model import Caller, Grant
 
 MOST_ASSETS: Final = 20_000
@@ -30,6 +30,7 @@ class Decided:
     `until` is when it ends by itself, in seconds since 1970: with the grant, the token or the caller's credential.
     """
 
+    asset: Asset
     grant: Grant
     caller: Caller
     shown: Representation
@@ -53,63 +54,41 @@ class Decided:
         return found
 
 
-class News(Protocol):
-    """Tells when what is remembered of an asset is no longer so."""
+class Records(Protocol):
+    """The memory of records."""
 
-    def subscribe(self, forget: Callable[[str | None], None]) -> None:
-        """Call `forget` with each asset id that changed, and with None when all must be forgotten."""
-        ...
-
-    def is_current(self) -> bool:
-        """Take in what has changed up to now; False when that cannot be known, and nothing remembered may be used."""
-        ...
-
-    @property
-    def lasts(self) -> float:
-        """How long (seconds) what was read may be believed; short where changes are not announced."""
+    def peek(self, asset_id: str) -> Asset | None:
+        """Return the record if it is remembered and good this very moment: the same object until it changes."""
         ...
 
 
 class Decisions:
-    """The memory. Without news of changes it remembers nothing."""
+    """The memory. A decision is good while the record that it was made on is: without that memory there is none."""
 
-    def __init__(self, news: News | None) -> None:
-        self._news = news
+    def __init__(self, records: Records | None) -> None:
+        self._records = records
         self._assets: OrderedDict[str, dict[Asked, Decided]] = OrderedDict()
-        self._forgotten = 0
-        if self._news is not None:
-            self._news.subscribe(self.forget)
 
     @property
     def is_open(self) -> bool:
         """Whether anything is ever remembered."""
-        return self._news is not None
+        return self._records is not None
 
     def recall(self, asset_id: str, asked: Asked, now: float) -> Decided | None:
-        if self._news is None or not self._news.is_current():
-            return None
         found = self._assets.get(asset_id)
         decided = found.get(asked) if found is not None else None
-        if found is None or decided is None:
+        if found is None or decided is None or self._records is None:
             return None
-        if now >= decided.until:
+        if now >= decided.until or self._records.peek(asset_id) is not decided.asset:
             del found[asked]
             return None
         self._assets.move_to_end(asset_id)
         return decided
 
-    def mark(self) -> int:
-        """Take a mark before a record is read: what was forgotten since then must not be kept."""
-        return self._forgotten
-
-    def keep(self, mark: int, asked: Asked, decided: Decided, now: float) -> None:
-        """Remember a decision on a record that was read after `mark` was taken."""
-        if self._news is None or not self._news.is_current() or mark != self._forgotten:
-            return
-        token, asset_id = decided.grant.token, decided.grant.subject.asset_id
-        if token is not None and token.ip is not None:
+    def keep(self, asked: Asked, decided: Decided) -> None:
+        token, asset_id = decided.grant.token, decided.asset.id
+        if self._records is None or (token is not None and token.ip is not None):
             return  # the same request from another address is another question
-        decided.until = min(decided.until, now + self._news.lasts)
         found = self._assets.setdefault(asset_id, {})
         if len(found) >= MOST_OF_ONE:
             found.clear()
@@ -117,10 +96,3 @@ class Decisions:
         self._assets.move_to_end(asset_id)
         if len(self._assets) > MOST_ASSETS:
             self._assets.popitem(last=False)
-
-    def forget(self, asset_id: str | None) -> None:
-        self._forgotten += 1
-        if asset_id is None:
-            self._assets.clear()
-        else:
-            self._assets.pop(asset_id, None)

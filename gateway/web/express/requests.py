@@ -7,26 +7,35 @@ from typing import Final, NamedTuple
 
 from gateway.delivery.conditions import Conditionals, conditionals_of
 from gateway.model import PATH_PREFIX
+from gateway.web.addresses import is_host
 
 LONGEST: Final = 8000  # bytes; aiohttp judges longer ones
+MOST_LINES: Final = 100  # of the head; aiohttp refuses more than 128 fields
 
-# Only what both lanes read alike: RFC 9112's grammar without folding, bare line ends or bytes that are not ASCII.
-_REQUEST: Final = re.compile(
+_REQUEST_LINE: Final = re.compile(
     rb"(GET|HEAD) ("
     + PATH_PREFIX.encode()
-    + rb"([A-Za-z0-9][A-Za-z0-9_-]{7,63})(?:\?token=[A-Za-z0-9._-]+)?) HTTP/1\.1\r\n"
-    rb"(?:[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e]*\r\n)+\r\n"
+    + rb"([A-Za-z0-9][A-Za-z0-9_-]{7,63})(?:\?token=[A-Za-z0-9._-]+)?) HTTP/1\.1"
 )
-# What is looked at. The last row is aiohttp's work: a body, a change of the protocol or of the connection.
-_LOOKED_AT: Final = re.compile(
-    rb"\n(host|range|if-(?:none-)?match|if-(?:un)?modified-since|if-range|authorization|cookie|origin|user-agent"
-    rb"|x-request-id|x-forwarded-for"
-    rb"|connection|content-length|transfer-encoding|expect|upgrade|te|trailer)[ \t]*:[ \t]*([^\r]*)",
-    re.IGNORECASE,
+# Only what both lanes read alike: RFC 9112's grammar without bytes that are not ASCII, folding or bare line ends.
+_PLAIN_BYTES: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n"
+_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LOOKED_AT: Final = frozenset(
+    {
+        *("host", "connection", "authorization", "cookie", "origin", "user-agent", "x-request-id", "x-forwarded-for"),
+        *("range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),
+        # aiohttp refuses a request that has one of these twice.
+        *("content-type", "content-location", "content-range", "etag", "max-forwards", "server"),
+    }
 )
+# A body, the end of the connection, or a change of the protocol: aiohttp's work.
 _NOT_PLAIN: Final = frozenset(
-    {b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer"}
+    ["content-length", "transfer-encoding", "expect", "upgrade", "te", "trailer", "proxy-connection"]
+    + ["sec-websocket-key1"]
 )
+_IGNORED: Final = ""
+_MOST_NAMES: Final = 1000
+_names: dict[bytes, str | None] = {}  # as they were sent: the lower-case name, `_IGNORED`, or None for aiohttp's work
 _BODY: Final = re.compile(
     rb"\r\n(?:content-length[ \t]*:[ \t]*([0-9]{1,15})[ \t]*|(transfer-encoding|upgrade|expect)[ \t]*:.*)(?=\r\n)",
     re.IGNORECASE,
@@ -48,22 +57,35 @@ class Plain(NamedTuple):
 
 def plain(data: bytes) -> Plain | None:
     """Read a request; None when it is not one whole plain request and nothing else."""
-    found = _REQUEST.fullmatch(data) if len(data) <= LONGEST else None
-    if found is None:
+    if len(data) > LONGEST or not data.endswith(b"\r\n\r\n") or data.translate(None, _PLAIN_BYTES):
+        return None
+    lines = data[:-4].split(b"\r\n")
+    ends = len(lines) + 1
+    found = _REQUEST_LINE.fullmatch(lines[0])
+    if found is None or ends > MOST_LINES or data.count(b"\n") != ends or data.count(b"\r") != ends:
+        return None
+    fields: dict[str, str] = {}
+    for line in lines[1:]:
+        sent, colon, value = line.partition(b":")
+        name = _names[sent] if sent in _names else _named(sent)
+        if name is None or not colon or name in fields:
+            return None
+        if name:
+            fields[name] = value.strip(b" \t").decode()
+    if not is_host(fields.get("host", "")) or fields.get("connection", "keep-alive").lower() != "keep-alive":
         return None
     method, target, asset_id = found.groups()
-    fields: dict[str, str] = {}
-    for name, value in _LOOKED_AT.findall(data, found.end(2)):
-        lower = name.lower()
-        if lower in _NOT_PLAIN and not (lower == b"connection" and value.strip().lower() == b"keep-alive"):
-            return None
-        key = lower.decode()
-        if key in fields:
-            return None
-        fields[key] = value.rstrip(b" \t").decode()
-    if "host" not in fields:
-        return None
     return Plain(method.decode(), target.decode(), asset_id.decode(), fields)
+
+
+def _named(sent: bytes) -> str | None:
+    """Judge a name that was not seen before, and remember it; None: this request is not ours."""
+    lower = sent.lower().decode()
+    ours = _NAME.fullmatch(sent) is not None and lower not in _NOT_PLAIN
+    name = (lower if lower in _LOOKED_AT else _IGNORED) if ours else None
+    if len(_names) < _MOST_NAMES:
+        _names[sent] = name
+    return name
 
 
 def body_owed(data: bytes) -> int | None:
