@@ -35,7 +35,10 @@ class Pool:
         else:
             await self._wait()
         try:
-            return self._idle.pop() if self._idle else await self._new()
+            while self._idle:
+                if (connection := self._idle.pop()).is_reusable:  # or about to be lost
+                    return connection
+            return await self._new()
         except BaseException:
             self._free_place()
             raise

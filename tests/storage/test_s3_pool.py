@@ -177,3 +177,12 @@ async def _bounds() -> None:
         async with faulty_s3() as server:
             server.objects[KEY] = DATA
             await test(server)
+
+
+async def test_unused_connections_are_closed_after_a_while(server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.storage.s3_pool.IDLE", 0.02)
+    async with opened(server) as storage:
+        before = server.open_connections
+        await asyncio.gather(*(get(storage, grant(), WHOLE) for _ in range(5)))
+        await until(lambda: server.open_connections <= before)
+        assert await get(storage, grant(), WHOLE) == DATA

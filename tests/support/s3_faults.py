@@ -1,4 +1,4 @@
-"""An S3 server of one bucket, for reading, that does as HTTP says until it is told to do something else."""
+"""An S3 server of one bucket without parts, that does as HTTP says until it is told to do something else."""
 
 from __future__ import annotations
 
@@ -72,12 +72,17 @@ Fault = Callable[[Exchange], Awaitable[None]]
 
 @dataclass
 class FaultyS3:
-    """`faults` are each for one GET of an object, in order; when they are used up it answers as it should."""
+    """`faults` are each for one GET of an object, in order; when they are used up it answers as it should.
+
+    `puts` are for PUTs, and come after the object was kept as `keep` makes it.
+    """
 
     port: int = 0
     bucket: str = "bucket"
     objects: dict[str, bytes] = field(default_factory=dict)
     faults: deque[Fault] = field(default_factory=deque)
+    puts: deque[Fault] = field(default_factory=deque)
+    keep: Callable[[bytes], bytes] = bytes
     listing: Fault = field(default_factory=lambda: answer_with(200, Content_Range=None))
     gets: list[str] = field(default_factory=list)
     connections: int = 0
@@ -123,11 +128,20 @@ class FaultyS3:
             writer.transport.abort()
 
     async def _answer(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        path = head.split(" ", 2)[1].partition("?")[0].removeprefix(f"/{self.bucket}").removeprefix("/")
+        method, target, _ = head.split(" ", 2)
+        path = target.partition("?")[0].removeprefix(f"/{self.bucket}").removeprefix("/")
         if not path:
             await self.listing(Exchange(self, reader, writer, head, _EMPTY_LIST, (0, len(_EMPTY_LIST) - 1)))
             return
+        if method == "PUT":
+            self.objects[path] = self.keep(await _body(head, reader, writer))
         data = self.objects.get(path, b"")
+        if method in _ANSWERS:
+            exchange = Exchange(self, reader, writer, head, data, (0, len(data) - 1))
+            await (self.puts.popleft() if method == "PUT" and self.puts else _ANSWERS[method])(exchange)
+            if method == "DELETE":
+                self.objects.pop(path, None)
+            return
         found = re.search(r"(?im)^range: bytes=(\d+)-(\d+)", head)
         asked = (int(found[1]), int(found[2])) if found else (0, len(data) - 1)
         self.gets.append(head)
@@ -255,3 +269,25 @@ async def drip(exchange: Exchange) -> None:
     """Send the head and the beginning of the body in small pieces, each of which arrives by itself."""
     await exchange.send(exchange.answer() + exchange.wanted[:1000], step=13)
     await exchange.send(exchange.wanted[1000:], step=997)
+
+
+async def _body(head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    if re.search(r"(?im)^expect: 100-continue", head):
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    length = re.search(r"(?im)^content-length: (\d+)", head)
+    return await reader.readexactly(int(length[1]) if length else 0)
+
+
+async def _facts(exchange: Exchange) -> None:
+    if exchange.data:
+        modified = "Sun, 22 Nov 2026 19:46:57 GMT"
+        await exchange.send(exchange.answer(200, Content_Range=None, Last_Modified=modified))
+    else:
+        await exchange.send(exchange.answer(404, Content_Length="0", Content_Range=None, ETag=None))
+
+
+_ANSWERS: dict[str, Fault] = {
+    "PUT": answer_with(200, lambda _: b"", Content_Length="0", Content_Range=None),
+    "HEAD": _facts,
+    "DELETE": answer_with(204, lambda _: b"", Content_Length=None, Content_Range=None, ETag=None),
+}
