@@ -151,5 +151,3 @@ async def _connections(url: str, expected: int, beforehand: int = 16) -> Any:
         for connection in pool.opened:
             assert connection.transport is not None
             connection.transport.abort()
-
-

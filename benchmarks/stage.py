@@ -20,7 +20,7 @@ OWNER = "bench"
 JWT_SECRET = "a secret of the benchmark, long enough for HS256"
 SERVICE_KEY = "ag_" + "benchmark" * 5
 _RECORDS = "assetgate.db"
-_KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+AWS_KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 _SETTINGS = f"""
 metadata = "sqlite:///{_RECORDS}"
@@ -55,14 +55,18 @@ class Stage:
         self, more: str = "", *, workers: int = 1, copies: Mapping[str, int] | None = None
     ) -> Iterator[peers.Gateway]:
         """Start a gateway on the bucket with records and a cache of its own; `copies` adds records (see `copy_id`)."""
-        place = f"s3://{rivals.BUCKET}?endpoint_url={self.storage.url}&region=us-east-1"
         with processes.folder("gateway") as folder:
             copyfile(self.folder / _RECORDS, folder / _RECORDS)
             for name, count in (copies or {}).items():
                 _add_copies(folder / _RECORDS, self.ids[name], name, count)
-            _write_settings(folder, place, workers, more)
-            with peers.started(folder, **_KEYS) as (url, process):
+            _write_settings(folder, self.place, workers, more)
+            with peers.started(folder, **AWS_KEYS) as (url, process):
                 yield peers.Gateway(url, SERVICE_KEY, process)
+
+    @property
+    def place(self) -> str:
+        """The `storage` setting that names the bucket."""
+        return f"s3://{rivals.BUCKET}?endpoint_url={self.storage.url}&region=us-east-1"
 
     def linked(self, way: str, name: str) -> str:
         """Return a URL of the rival that `secure_link` accepts; the way is `cached` or `passed`."""

@@ -120,6 +120,7 @@ class Front(asyncio.Protocol):
         answer = self._fronts.lane.answer(data, self._peer)
         if answer is None:
             return False
+        self._fronts.metrics.decision.observe(answer.decision)
         self._dismiss()
         body = answer.body
         if body is None:

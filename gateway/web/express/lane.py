@@ -28,11 +28,15 @@ _CONDITIONAL: Final = frozenset(
 
 
 class Answer(NamedTuple):
-    """What to send: the head, and the bytes behind it from a memory map; and what to note when that is done."""
+    """What to send: the head, and the bytes behind it from a memory map; and what to note when that is done.
+
+    `decision` is the seconds from the request's arrival to the decision.
+    """
 
     head: bytes
     body: memoryview | None
     note: Note
+    decision: float
 
 
 class Lane:
@@ -67,9 +71,13 @@ class Lane:
         now, fields = self._clock(), request.fields
         asked = Asked(request.target, fields.get("authorization"), fields.get("cookie"))
         decided = self._decisions.recall(request.asset_id, asked, now)
-        return None if decided is None else self._render(request, decided, peer, now, began)
+        if decided is None:
+            return None
+        return self._render(request, decided, peer, now, began, time.perf_counter() - began)
 
-    def _render(self, request: Plain, decided: Decided, peer: str | None, now: float, began: float) -> Answer | None:
+    def _render(
+        self, request: Plain, decided: Decided, peer: str | None, now: float, began: float, decision: float
+    ) -> Answer | None:
         fields, grant = request.fields, decided.grant
         method: Method = "HEAD" if request.method == "HEAD" else "GET"
         asked = UNCONDITIONAL if _CONDITIONAL.isdisjoint(fields) else request.conditionals
@@ -102,4 +110,4 @@ class Lane:
             address=self._proxies.client(peer, fields.get("x-forwarded-for")),
             agent=fields.get("user-agent"),
         )
-        return Answer(head, body, note)
+        return Answer(head, body, note, decision)

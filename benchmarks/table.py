@@ -1,0 +1,73 @@
+"""Measures the gateway against its peers on this machine, in one run: each row in alternation, medians, ratios, targets.
+
+    python -m benchmarks.table [--only signed …] [--rounds 3] [--seconds 2] [--json benchmarks/results/table.json]
+
+The peers are started here: nginx as the storage, nginx as the rival. The gateway does all its checks, and writes its
+log; each group of rows has a gateway of its own. A chart is drawn beside the JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks import chart, crowd, load, report, verdicts
+from benchmarks.rows import crowds, misses, remembered, signing, storage
+from benchmarks.rows.common import Pace
+from benchmarks.stage import Stage, prepared
+from tests.support.servers import processes
+
+GROUPS: dict[str, Callable[[Stage, ExitStack, Pace], list[report.Contest]]] = {
+    "signed": remembered.small,
+    "ranges": remembered.ranges,
+    "misses": misses.rows,
+    "batch": signing.rows,
+    "jwt": remembered.sessions,
+    "cold": crowds.cold,
+    "crowds": crowds.many,
+    "workers": remembered.workers,
+    "storage": storage.rows,
+}
+RESULT = processes.ROOT / "benchmarks/results/table.json"
+
+
+@click.command()
+@click.option("--only", multiple=True, type=click.Choice(list(GROUPS)), help="These groups of rows; repeatable.")
+@click.option("--rounds", default=3, show_default=True, help="Runs of each, in alternation, after one that warms up.")
+@click.option("--seconds", default=2, show_default=True, help="Length of one run.")
+@click.option("--crowd", "people", default=1000, show_default=True, help="Readers of the cold video; slow readers.")
+@click.option("--idle", default=10_000, show_default=True, help="Idle connections, as far as descriptors allow.")
+@click.option("--json", "result", type=click.Path(path_type=Path), default=RESULT, help="Where the figures go.")
+def main(only: tuple[str, ...], rounds: int, seconds: int, people: int, idle: int, result: Path) -> None:
+    """Run the rows, print them, and write them down."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    load.check_tools()
+    crowd.raise_limits()
+    outcomes = _hold(only or tuple(GROUPS), Pace(rounds, seconds, people, idle), console)
+    judged = verdicts.lines(outcomes)
+    picture = result.with_suffix(".svg")
+    report.save(outcomes, result, targets=[line.described() for line in judged])
+    chart.draw(judged, picture)
+    console.print(report.table(outcomes))
+    console.print(verdicts.table(judged))
+    console.print(f"written to {result} and {picture}", highlight=False)
+
+
+def _hold(names: tuple[str, ...], pace: Pace, console: Console) -> list[report.Outcome]:
+    outcomes: list[report.Outcome] = []
+    with ExitStack() as stage_stack:
+        stage = stage_stack.enter_context(prepared())
+        for name in names:
+            with ExitStack() as stack:
+                contests = GROUPS[name](stage, stack, pace)
+                outcomes += [report.hold(contest, pace.rounds, console) for contest in contests]
+    return outcomes
+
+
+if __name__ == "__main__":
+    main()

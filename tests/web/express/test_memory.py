@@ -1,0 +1,161 @@
+"""Decisions are remembered as long as they are good, in bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.delivery.plan import DeliveryRules, represent
+from gateway.model import Asset
+from gateway.web.express import memory
+from gateway.web.express.memory import Asked, Decided, Decisions
+from policies.engine import decide
+from policies.model import Action, Caller, CallerKind, Question, State, Token, Visibility
+from policies.rules import STANDARD_RULES
+
+NOW = 1_700_000_000.0
+OWNER = Caller(CallerKind.USER, "u_1")
+RULES = DeliveryRules("same-site", 300, 60)
+
+
+class Records(dict[str, Asset]):
+    """The memory of records, in which a test changes them."""
+
+    def peek(self, asset_id: str) -> Asset | None:
+        return self.get(asset_id)
+
+
+def asset(asset_id: str = "abcdefgh", expires_at: int | None = None) -> Asset:
+    return Asset(
+        id=asset_id,
+        owner="user:u_1",
+        visibility=Visibility.PRIVATE,
+        purpose="avatar",
+        source="upload",
+        state=State.READY,
+        media_type="image/png",
+        size=3,
+        sha256="0" * 64,
+        object_key=asset_id,
+        object_version="1",
+        created_at=int(NOW * 1000),
+        updated_at=int(NOW * 1000),
+        expires_at=expires_at,
+    )
+
+
+def decided(record: Asset, caller: Caller = OWNER, token: Token | None = None) -> Decided:
+    grant = decide(Question(caller, Action.READ, record.subject, token, NOW), STANDARD_RULES)
+    return Decided(record, grant, caller, represent(record, RULES))
+
+
+def asked(record: Asset, cookie: str | None = None) -> Asked:
+    return Asked(f"/api/storage/assets/{record.id}", None, cookie)
+
+
+@pytest.mark.parametrize(
+    ("record", "caller", "token", "ends"),
+    [
+        (asset(), OWNER, None, None),
+        (asset(), replace(OWNER, until=NOW + 10), None, NOW + 10),
+        (asset(expires_at=int(NOW * 1000) + 20_000), OWNER, None, NOW + 20),
+        (asset(), OWNER, Token(int(NOW), int(NOW) + 30), NOW + 30),
+        (asset(), Caller(CallerKind.ANONYMOUS), Token(int(NOW), int(NOW) + 30), NOW + 30),
+        (asset(expires_at=int(NOW * 1000) + 20_000), replace(OWNER, until=NOW + 10), Token(0, int(NOW) + 5), NOW + 5),
+    ],
+    ids=["nothing", "the credential", "the asset", "the token beside", "the token", "the first of all"],
+)
+def test_a_decision_ends_with_what_it_rests_on(
+    record: Asset, caller: Caller, token: Token | None, ends: float | None
+) -> None:
+    decisions, made = Decisions(Records({record.id: record})), decided(record, caller, token)
+    decisions.keep(asked(record), made)
+    if ends is None:
+        assert decisions.recall(record.id, asked(record), NOW + 1e9) is made
+        return
+    assert decisions.recall(record.id, asked(record), ends - 0.001) is made
+    assert decisions.recall(record.id, asked(record), ends) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Asked("/api/storage/assets/abcdefgh?token=v1.a.b.c", None, None),
+        Asked("/api/storage/assets/abcdefgh", "Bearer x", None),
+        Asked("/api/storage/assets/abcdefgh", None, ""),
+        Asked("/api/storage/assets/abcdefgh", None, "a=b"),
+    ],
+)
+def test_another_question_has_no_answer_yet(other: Asked) -> None:
+    record = asset()
+    decisions = Decisions(Records({record.id: record}))
+    decisions.keep(asked(record), decided(record))
+    assert decisions.recall(record.id, other, NOW) is None
+
+
+def test_a_record_that_was_read_anew_ends_its_decisions_even_if_it_says_the_same() -> None:
+    record = asset()
+    records = Records({record.id: record})
+    decisions = Decisions(records)
+    decisions.keep(asked(record), decided(record))
+    records[record.id] = replace(record)
+    assert decisions.recall(record.id, asked(record), NOW) is None
+    records[record.id] = record
+    assert decisions.recall(record.id, asked(record), NOW) is None  # it was dropped, not only withheld
+
+
+def test_without_the_record_in_memory_there_is_no_decision() -> None:
+    record = asset()
+    records = Records({record.id: record})
+    decisions = Decisions(records)
+    decisions.keep(asked(record), decided(record))
+    del records[record.id]
+    assert decisions.recall(record.id, asked(record), NOW) is None
+
+
+def test_without_a_memory_of_records_nothing_is_kept() -> None:
+    record, decisions = asset(), Decisions(None)
+    decisions.keep(asked(record), decided(record))
+    assert not decisions.is_open
+    assert decisions.recall(record.id, asked(record), NOW) is None
+
+
+def test_a_token_for_one_address_is_judged_every_time() -> None:
+    record = asset()
+    decisions, caller = Decisions(Records({record.id: record})), replace(OWNER, address="192.0.2.1")
+    decisions.keep(asked(record), decided(record, caller, Token(int(NOW), int(NOW) + 30, ip="192.0.2.1")))
+    assert decisions.recall(record.id, asked(record), NOW) is None
+
+
+def test_one_asset_has_a_bounded_number_of_decisions() -> None:
+    record = asset()
+    decisions, made = Decisions(Records({record.id: record})), decided(record)
+    for number in range(memory.MOST_OF_ONE + 1):
+        decisions.keep(asked(record, f"a={number}"), made)
+    good = [decisions.recall(record.id, asked(record, f"a={number}"), NOW) for number in range(memory.MOST_OF_ONE + 1)]
+    assert 0 < len([found for found in good if found is not None]) <= memory.MOST_OF_ONE
+    assert good[-1] is made
+
+
+def test_the_assets_not_asked_for_the_longest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MOST_ASSETS", 3)
+    records = [asset(f"abcdefgh{number}") for number in range(4)]
+    decisions = Decisions(Records({record.id: record for record in records}))
+    for record in records[:3]:
+        decisions.keep(asked(record), decided(record))
+    assert decisions.recall(records[0].id, asked(records[0]), NOW) is not None
+    decisions.keep(asked(records[3]), decided(records[3]))
+    kept = [decisions.recall(record.id, asked(record), NOW) is not None for record in records]
+    assert kept == [True, False, True, True]
+
+
+def test_long_cookies_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MOST_SENT", 20_000)
+    records = [asset(f"abcdefgh{number}") for number in range(10)]
+    decisions = Decisions(Records({record.id: record for record in records}))
+    for _ in range(3):
+        for record in records:
+            decisions.keep(asked(record, "x" * 7_000), decided(record))
+    kept = [decisions.recall(record.id, asked(record, "x" * 7_000), NOW) is not None for record in records]
+    assert kept == [False] * 8 + [True] * 2
