@@ -9,7 +9,14 @@ from types import ModuleType
 from gateway.errors import CannotStart
 
 # Modules of a family's package that are parts of its members and no members themselves.
-_PARTS = {"migrations", "queries", "remembered", "sql"}
+_PARTS = {"migrations", "queries", "remembered", "sql"} | {
+    "calling",
+    "gemini_shapes",
+    "jwks",
+    "kie_shapes",
+    "standard_webhooks",
+    "walking",
+}
 
 
 def members(family: str) -> list[str]:
