@@ -1,7 +1,7 @@
 """Judges an address that a socket is about to connect to: public, or the name of what it is instead.
 
 Sources: the IANA special-purpose address registries for IPv4 and IPv6 (RFC 6890), RFC 6052 and 8215 (NAT64), RFC 3056
-(6to4), RFC 4380 (Teredo), RFC 5214 (ISATAP), RFC 4291 (mapped and compatible). A table, not `is_global`: that one changes
+(6to4), RFC 4380 (Teredo), RFC 5214 (ISATAP), RFC 4291 (mapped and compatible). A table, not `is_global`: that changes
 with the Python version, and knows nothing of IPv4 inside IPv6.
 """
 
