@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Mapping
@@ -75,11 +74,11 @@ class Api:
                 allow_redirects=False,
                 timeout=ClientTimeout(total=patience, sock_connect=10),
             ) as response:
-                body = await _read(response)
+                body = await read_bounded(response, LARGEST_ANSWER)
                 answer = Answer(response.status, _parsed(body), {k.lower(): v for k, v in response.headers.items()})
         except ClientConnectorError as error:
             raise ProviderUnavailable("provider_unreachable", "The provider cannot be reached") from error
-        except (ClientError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
+        except (ClientError, TimeoutError, ValueError) as error:
             raise ProviderUnavailable(
                 "provider_no_answer", "The provider did not answer as it should", uncertain=True
             ) from error
@@ -150,11 +149,12 @@ def moment(text: object) -> float | None:
         return None
 
 
-async def _read(response: ClientResponse) -> bytes:
+async def read_bounded(response: ClientResponse, limit: int) -> bytes:
+    """Read a whole body. Raises ValueError when it is larger than any that makes sense."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > LARGEST_ANSWER:
+        if len(body) > limit:
             raise ValueError("the answer is larger than any that makes sense")
     return bytes(body)
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.clock import Clock
 from gateway.errors import Unavailable
+from gateway.providers.calling import read_bounded
 
 LIFETIME = 24 * 3600.0  # seconds; fal: cache for at most 24 hours
 REFRESH = 6 * 3600.0  # seconds after which new keys are looked for, so that an outage meets a young copy
@@ -62,7 +63,7 @@ class Ed25519Keys:
                     self._url, timeout=ClientTimeout(total=10), allow_redirects=False
                 ) as response:
                     response.raise_for_status()
-                    keys = _parse(await response.content.read(_LARGEST))
+                    keys = _parse(await read_bounded(response, _LARGEST))
             except (ClientError, TimeoutError, ValueError):
                 return
             if keys:
