@@ -238,6 +238,14 @@ async def test_a_creation_tells_whether_a_job_may_run_all_the_same(bench: Bench,
 
 
 @every_provider
+async def test_the_key_follows_no_redirect(bench: Bench) -> None:
+    bench.simulator.scripted.append((307, "", {"Location": f"{bench.simulator.origin}/elsewhere"}))
+    with pytest.raises(ProviderUnavailable):
+        await bench.begin()
+    assert len(bench.simulator.calls) == 1
+
+
+@every_provider
 async def test_a_provider_that_is_away_has_begun_nothing(bench: Bench) -> None:
     bench.provider = bench.opened(base_url="http://127.0.0.1:1")
     with pytest.raises(ProviderUnavailable) as raised:

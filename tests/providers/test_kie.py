@@ -86,13 +86,23 @@ TASK = VECTORS["KIE-C1"]["task_id"]
         b'{"data":{"taskId":""}}',
         b'{"data":{"taskId":"another"}}',
         b"[" * 100_000,
-        json.dumps({"data": {"taskId": TASK}, "taskId": "another"}).encode(),
-        json.dumps({"data": {"taskId": TASK, "task_id": "another"}}).encode(),
     ],
 )
 async def test_a_body_without_the_signed_id_is_refused(provider: Kie, body: bytes) -> None:
     with pytest.raises(CredentialInvalid):
         await provider.verify(headers_of("KIE-C1"), body, NOW)
+
+
+@pytest.mark.parametrize("signed", ["one", "other"])
+@pytest.mark.parametrize(
+    "event",
+    [{"data": {"taskId": "one"}, "taskId": "other"}, {"data": {"taskId": "one", "task_id": "other"}}],
+)
+async def test_of_two_ids_that_differ_neither_is_believed(
+    provider: Kie, simulator: KieSimulator, event: dict[str, Any], signed: str
+) -> None:
+    with pytest.raises(CredentialInvalid):
+        await provider.verify(simulator.headers(signed, str(int(NOW))), json.dumps(event).encode(), NOW)
 
 
 JSON = st.recursive(
