@@ -9,20 +9,17 @@ from types import ModuleType
 from gateway.errors import CannotStart
 
 # Modules of a family's package that are parts of its members and no members themselves.
-_PARTS = {"migrations", "queries", "remembered", "sql"} | {
-    "calling",
-    "gemini_shapes",
-    "jwks",
-    "kie_shapes",
-    "standard_webhooks",
-    "walking",
+_PARTS = {
+    "metadata": {"driver", "lanes", "migrations", "queries", "remembered", "sql"},
+    "storage": {"drafts", "folders", "maps"},
+    "providers": {"calling", "gemini_shapes", "jwks", "kie_shapes", "standard_webhooks", "walking"},
 }
 
 
 def members(family: str) -> list[str]:
     """List the members of a family such as `storage`, by name."""
     package = importlib.import_module(f"gateway.{family}")
-    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if found.name not in _PARTS)
+    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if found.name not in _PARTS[family])
 
 
 def member(family: str, name: str) -> ModuleType:

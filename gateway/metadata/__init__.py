@@ -2,12 +2,12 @@
 
 A member of the family is a module with `async open_metadata(settings: Settings, clock: Clock) -> Metadata`, found by
 the scheme of the `metadata` setting. Every method is atomic: it happened whole or not at all. Members raise
-`RecordsUnavailable`, `RecordsFault`, `RecordsTimeout`, and `StorageFull` where the disk of an embedded database is full.
+`RecordsUnavailable`, `RecordsFault`, `RecordsTimeout`, and `StorageFull` when the disk of an embedded one is full.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
@@ -21,6 +21,10 @@ class QuotaExceeded(Exception):
     def __init__(self, limit: str) -> None:
         super().__init__(limit)
         self.limit = limit
+
+
+class AssetExists(Exception):
+    """A record of that id is there already; nothing was added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,10 @@ class Assets(Protocol):
     """The records of the assets."""
 
     async def add(self, asset: Asset, quota: Quota | None = None, now: int = 0) -> int:
-        """Add a record; return the bytes that its owner holds already. Raises `QuotaExceeded`, then adds nothing.
+        """Add a record; return the bytes that its owner holds already, 0 without a quota: nobody counted then.
 
-        `now` (milliseconds) decides which of the owner's assets have expired and count no more.
+        Raises `QuotaExceeded` or `AssetExists`, then adds nothing. `now` (milliseconds) decides which of the owner's
+        assets have expired and count no more.
         """
         ...
 
@@ -109,8 +114,15 @@ class Housekeeping(Protocol):
         """
         ...
 
+    async def discard(self, asset_id: str) -> None:
+        """Remove the record of a pending asset of which no bytes are stored."""
+        ...
+
     async def unswept(self, limit: int, after: str = "") -> list[Asset]:
-        """Expired and deleted assets whose bytes may still be stored, by ascending id."""
+        """Expired and deleted assets whose bytes may still be stored, by ascending id.
+
+        Not those whose object another asset, pending or ready, shares: its bytes must stay.
+        """
         ...
 
     async def swept(self, ids: Sequence[str]) -> None:
@@ -152,6 +164,3 @@ class Schema(Protocol):
 
 class Metadata(Assets, Housekeeping, Schema, Protocol):
     """All that a member of the family does."""
-
-
-Row = Mapping[str, object]

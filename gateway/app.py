@@ -1,0 +1,201 @@
+"""The only place that chooses the parts and joins them."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from types import ModuleType
+
+from aiohttp import web
+
+from gateway import families
+from gateway.clock import Clock, Randomness, system_clock, system_randomness
+from gateway.delivery.plan import DeliveryRules
+from gateway.errors import CannotStart, RecordsUnavailable
+from gateway.identity.better_auth import BetterAuthSessions
+from gateway.identity.guest import GuestSessions
+from gateway.identity.jwt import JwtVerifier
+from gateway.identity.service import ServiceKeys
+from gateway.ingest import Ingest
+from gateway.metadata import Metadata, Quota
+from gateway.metrics import Metrics
+from gateway.settings import PurposeLimits, Settings
+from gateway.sharing import Sharing
+from gateway.storage import Storage
+from gateway.sweeping import Sweeper
+from gateway.web.assets import AssetRoutes
+from gateway.web.callers import Callers
+from gateway.web.claims import ClaimRoutes
+from gateway.web.cors import CrossOrigin
+from gateway.web.explaining import ExplainRoutes
+from gateway.web.health import HealthRoutes
+from gateway.web.legacy import LegacyRoutes
+from gateway.web.middleware import Problems
+from gateway.web.observed import Observed
+from gateway.web.routes import Handlers, table
+from gateway.web.signatures import SignatureRoutes
+from gateway.web.uploads import UploadRoutes
+from policies.model import Rule, Visibility
+from policies.purposes import Purpose
+from policies.rules import STANDARD_RULES
+
+log = logging.getLogger("assetgate.app")
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The parts of one process, joined."""
+
+    settings: Settings
+    clock: Clock
+    randomness: Randomness
+    metadata: Metadata
+    storage: Storage
+    rules: Sequence[Rule]
+    keys: Mapping[str, bytes]
+    sharing: Sharing
+    ingest: Ingest
+    sweeper: Sweeper
+    metrics: Metrics
+    jwt: JwtVerifier | None
+    better_auth: BetterAuthSessions | None
+
+
+@asynccontextmanager
+async def build(
+    settings: Settings, clock: Clock = system_clock, randomness: Randomness = system_randomness
+) -> AsyncIterator[Gateway]:
+    """Open the parts that the settings name, and close them at the end. Raises `CannotStart`."""
+    signing_keys = settings.signing.parsed
+    if not signing_keys:
+        raise CannotStart("signing.keys: is missing; make one with: assetgate keys new")
+    rules = (*STANDARD_RULES, *(load_rule(path) for path in settings.policies.rules))
+    purposes = {name: purpose_of(name, limits) for name, limits in settings.purposes.items()}
+    async with AsyncExitStack() as open_parts:
+        metadata: Metadata = await member_of("metadata", settings.metadata).open_metadata(settings, clock)
+        open_parts.push_async_callback(metadata.close)
+        storage: Storage = await member_of("storage", settings.storage).open_storage(settings, clock)
+        open_parts.push_async_callback(storage.close)
+        jwt = JwtVerifier(settings.identity.jwt, clock) if settings.identity.jwt else None
+        if jwt is not None:
+            open_parts.push_async_callback(jwt.close)
+        better_auth = (
+            BetterAuthSessions(settings.identity.better_auth, clock) if settings.identity.better_auth else None
+        )
+        if better_auth is not None:
+            await _open_sessions(better_auth)
+            open_parts.push_async_callback(better_auth.close)
+        quota = Quota(settings.guests.max_files, settings.guests.max_bytes)
+        yield Gateway(
+            settings=settings,
+            clock=clock,
+            randomness=randomness,
+            metadata=metadata,
+            storage=storage,
+            rules=rules,
+            keys={key.kid: key.key for key in signing_keys},
+            sharing=Sharing(metadata, signing_keys, purposes, rules, clock),
+            ingest=Ingest(metadata, storage, purposes, quota, settings.guests.ttl, clock, randomness),
+            sweeper=Sweeper(metadata, storage, settings.sweep, clock),
+            metrics=Metrics(),
+            jwt=jwt,
+            better_auth=better_auth,
+        )
+
+
+async def _open_sessions(better_auth: BetterAuthSessions) -> None:
+    """Look at the application's session table; while its database is away that waits for the first session."""
+    try:
+        await better_auth.open()
+    except RecordsUnavailable:
+        log.warning("the database of identity.better_auth is away; its sessions are looked up when it is back")
+
+
+def web_application(gateway: Gateway) -> web.Application:
+    """Make the HTTP side of a gateway."""
+    settings = gateway.settings
+    guests = GuestSessions(settings.signing.parsed, settings.guests, gateway.randomness)
+    callers = Callers(
+        settings.identity,
+        settings.server,
+        settings.cors.origins,
+        gateway.jwt,
+        gateway.better_auth,
+        ServiceKeys(settings.identity.services),
+        guests,
+    )
+    cors = CrossOrigin(settings.cors)
+    problems = Problems(gateway.randomness, callers.is_behind_trusted_proxy)
+    application = web.Application(
+        middlewares=[Observed(gateway.metrics).middleware(), problems.middleware(), cors.middleware()],
+        client_max_size=settings.server.max_json_bytes,
+    )
+    application.on_response_prepare.append(cors.add_headers)
+    application.add_routes(table(_handlers(gateway, callers, guests)))
+    return application
+
+
+def _handlers(gateway: Gateway, callers: Callers, guests: GuestSessions) -> Handlers:
+    settings, metadata, storage = gateway.settings, gateway.metadata, gateway.storage
+    uploads = UploadRoutes(callers, gateway.ingest, guests, gateway.metrics)
+    rules = DeliveryRules(
+        settings.delivery.resource_policy,
+        settings.delivery.public_max_age,
+        settings.delivery.public_stale_while_revalidate,
+    )
+    return Handlers(
+        assets=AssetRoutes(
+            callers,
+            metadata,
+            storage,
+            gateway.sharing,
+            gateway.rules,
+            gateway.keys,
+            rules,
+            gateway.metrics,
+            gateway.clock,
+        ),
+        uploads=uploads,
+        signatures=SignatureRoutes(callers, gateway.sharing),
+        claims=ClaimRoutes(callers, metadata, guests, gateway.clock),
+        explaining=ExplainRoutes(callers, metadata, gateway.rules, gateway.keys, gateway.clock),
+        legacy=LegacyRoutes(callers, uploads, settings.legacy, gateway.metrics),
+        health=HealthRoutes(metadata, storage, gateway.metrics),
+    )
+
+
+def member_of(family: str, url: str) -> ModuleType:
+    """Import the member that a setting's URL names by its scheme. Raises `CannotStart`."""
+    scheme = url.partition("://")[0]
+    return families.member(family, {"postgresql": "postgres"}.get(scheme, scheme))
+
+
+def purpose_of(name: str, limits: PurposeLimits) -> Purpose:
+    return Purpose(
+        name=name,
+        types=limits.types,
+        max_bytes=limits.max_bytes,
+        guests=limits.guests,
+        visibility=Visibility(limits.visibility),
+        owner=limits.owner,
+        roles=frozenset(limits.roles),
+        url_ttl=limits.url_ttl,
+        delivery=limits.delivery,
+    )
+
+
+def load_rule(path: str) -> Rule:
+    """Import an operator's own rule, `package.module:function`. Raises `CannotStart` naming the path."""
+    module, colon, name = path.partition(":")
+    if not colon:
+        module, _, name = path.rpartition(".")
+    try:
+        rule = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CannotStart(f"policies.rules: {path!r} cannot be imported: {error}") from error
+    if not callable(rule):
+        raise CannotStart(f"policies.rules: {path!r} is no function")
+    return rule  # type: ignore[no-any-return]  # its signature is the operator's promise

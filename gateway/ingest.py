@@ -1,0 +1,199 @@
+"""Bytes in: limit, sniff, hash, store, record."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from gateway.clock import Clock, Randomness, milliseconds
+from gateway.errors import FileTooLarge, TooManyRequests, TypeNotAllowed, Unprocessable
+from gateway.metadata import Metadata, Quota, QuotaExceeded
+from gateway.model import Asset, new_asset_id, object_key_of
+from gateway.sniffing import SNIFFED_BYTES, media_type_of
+from gateway.storage import Sink, Storage
+from policies.model import State, Visibility
+from policies.purposes import Purpose, allows_type
+
+GUEST_RETRY_AFTER = 3600  # seconds; a guest's quota frees itself as the uploads expire
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the policies decided about an upload: for which purpose, whose it will be, and who will see it."""
+
+    purpose: Purpose
+    owner: str
+    visibility: Visibility
+    source: str = "upload"
+
+    @property
+    def by_guest(self) -> bool:
+        return self.owner.startswith("guest:")
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A file whose bytes were received whole and are not readable by anyone yet."""
+
+    asset_id: str
+    sink: Sink
+    media_type: str
+    size: int
+    sha256: str
+    filename: str | None
+
+
+class Ingest:
+    """Takes files in, so that every object has a record at every moment and an abandoned one leaves nothing.
+
+    A file is staged first and admitted after: the record is added just before the object appears, and made ready just
+    after it. Killed in between, the pending record leads the sweeper to the object.
+    """
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        storage: Storage,
+        purposes: Mapping[str, Purpose],
+        guest_quota: Quota,
+        guest_ttl: float,
+        clock: Clock,
+        randomness: Randomness,
+    ) -> None:
+        self._metadata = metadata
+        self._storage = storage
+        self.purposes = purposes
+        self._guest_quota = guest_quota
+        self._guest_ttl = guest_ttl
+        self._clock = clock
+        self._randomness = randomness
+
+    @property
+    def largest(self) -> int:
+        """The largest limit of all purposes, in bytes: what a file may have whose purpose is not known yet."""
+        return max((purpose.max_bytes for purpose in self.purposes.values()), default=0)
+
+    @asynccontextmanager
+    async def stage(
+        self, chunks: AsyncIterator[bytes], filename: str | None, admission: Admission | None
+    ) -> AsyncIterator[Staged]:
+        """Receive a file's bytes; leaving without `admit` leaves nothing.
+
+        Raises `Unprocessable` for an empty file, `TypeNotAllowed` and `FileTooLarge` (these as early as the admission
+        is known), and whatever `chunks` raises.
+        """
+        head = await _head_of(chunks)
+        media_type = media_type_of(head)
+        if not head:
+            raise Unprocessable("The file is empty", fields={"files": "is empty"})
+        if admission is not None:
+            check_type(admission.purpose, media_type)
+        limit = self._limit(admission)
+        asset_id = new_asset_id(self._randomness)
+        digest = hashlib.sha256()
+        size = 0
+        async with self._storage.create(object_key_of(asset_id), media_type) as sink:
+            async for chunk in _again(head, chunks):
+                size += len(chunk)
+                if size > limit:
+                    raise too_large(limit)
+                digest.update(chunk)
+                await sink.write(chunk)
+            yield Staged(asset_id, sink, media_type, size, digest.hexdigest(), filename)
+
+    async def admit(self, staged: Staged, admission: Admission) -> Asset:
+        """Make a staged file an asset. Raises `TypeNotAllowed`, `FileTooLarge` or `TooManyRequests` and keeps nothing.
+
+        The bytes are all here: a client that leaves now does not stop it half-way.
+        """
+        admitting = asyncio.ensure_future(self._admit(staged, admission))
+        try:
+            return await asyncio.shield(admitting)
+        finally:
+            await asyncio.wait([admitting])
+
+    async def _admit(self, staged: Staged, admission: Admission) -> Asset:
+        check_type(admission.purpose, staged.media_type)
+        if staged.size > self._limit(admission):
+            raise too_large(self._limit(admission))
+        now = milliseconds(self._clock())
+        asset = self._new_asset(staged, admission, now)
+        quota = self._guest_quota if admission.by_guest else None
+        try:
+            await self._metadata.add(asset, quota, now)
+        except QuotaExceeded as exceeded:
+            raise TooManyRequests(
+                f"Guests may keep no more: {exceeded.limit} is reached",
+                error="guest_quota_exceeded",
+                headers={"Retry-After": str(GUEST_RETRY_AFTER)},
+            ) from exceeded
+        try:
+            stored = await staged.sink.commit()
+        except BaseException:
+            # Nothing was stored, or the sweeper finds it by the record when this fails as well.
+            await self._metadata.discard(asset.id)
+            raise
+        ready = await self._metadata.change(
+            asset.id, {"state": State.READY, "object_version": stored.version}, when=State.PENDING
+        )
+        if ready is None:  # the sweeper took it for abandoned: a clock that jumped by a day
+            raise TooManyRequests("The upload took too long; send it again", headers={"Retry-After": "1"})
+        return ready
+
+    def _limit(self, admission: Admission | None) -> int:
+        if admission is None:
+            return self.largest
+        if admission.by_guest:
+            return min(admission.purpose.max_bytes, self._guest_quota.max_bytes)
+        return admission.purpose.max_bytes
+
+    def _new_asset(self, staged: Staged, admission: Admission, now: int) -> Asset:
+        asset = Asset(
+            id=staged.asset_id,
+            owner=admission.owner,
+            visibility=admission.visibility,
+            purpose=admission.purpose.name,
+            source=admission.source,
+            state=State.PENDING,
+            media_type=staged.media_type,
+            size=staged.size,
+            sha256=staged.sha256,
+            object_key=object_key_of(staged.asset_id),
+            created_at=now,
+            updated_at=now,
+            filename=staged.filename,
+        )
+        if admission.by_guest:
+            return replace(asset, expires_at=now + milliseconds(self._guest_ttl))
+        return asset
+
+
+def check_type(purpose: Purpose, media_type: str) -> None:
+    """Raise `TypeNotAllowed`, with the type found, unless the purpose allows it."""
+    if not allows_type(purpose, media_type):
+        raise TypeNotAllowed(
+            f"The file is {media_type}, which {purpose.name} does not allow", fields={"files": media_type}
+        )
+
+
+def too_large(limit: int) -> FileTooLarge:
+    return FileTooLarge(f"The file is larger than the {limit} bytes that are allowed", fields={"files": str(limit)})
+
+
+async def _head_of(chunks: AsyncIterator[bytes]) -> bytes:
+    """Take chunks until there is enough to tell the type."""
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= SNIFFED_BYTES:
+            break
+    return head
+
+
+async def _again(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in chunks:
+        yield chunk

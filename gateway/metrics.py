@@ -1,0 +1,48 @@
+"""What is counted, for Prometheus."""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_DECISION_BUCKETS = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)  # seconds
+
+
+class Metrics:
+    """The counters of one process. `reason` is of the closed list `policies.model.Reason`, or the error's code."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "assetgate_requests", "Finished requests.", ["route", "method", "status", "reason"], registry=self.registry
+        )
+        self.decision = Histogram(
+            "assetgate_decision_seconds",
+            "Time from the request's arrival to the decision on a read.",
+            registry=self.registry,
+            buckets=_DECISION_BUCKETS,
+        )
+        self.sent = Counter("assetgate_sent_bytes", "Bytes of objects sent to clients.", registry=self.registry)
+        self.received = Counter("assetgate_received_bytes", "Bytes of files received.", registry=self.registry)
+        self.streams = Gauge(
+            "assetgate_open_streams",
+            "Objects being sent at this moment.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self.broken = Counter(
+            "assetgate_broken_streams", "Objects that did not reach the client.", registry=self.registry
+        )
+        self.legacy = Counter(
+            "assetgate_legacy_requests", "Uses of the legacy routes.", ["route", "caller"], registry=self.registry
+        )
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus reads: of this process, or of all workers where there are several."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)

@@ -1,0 +1,1 @@
+"""The processes that serve: one server, or several workers under a supervisor."""

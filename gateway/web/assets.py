@@ -1,0 +1,156 @@
+"""The routes of one asset: its bytes, its record, and what its owner may change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from aiohttp import web
+from pydantic import Field
+
+from gateway.clock import Clock, milliseconds
+from gateway.delivery.conditions import conditionals_of, joined
+from gateway.delivery.plan import DeliveryRules, Method, download_of, plan, represent
+from gateway.errors import Forbidden, NotFound, Unprocessable
+from gateway.metadata import Changes, Metadata
+from gateway.metrics import Metrics
+from gateway.model import Asset, is_asset_id
+from gateway.sharing import Sharing
+from gateway.storage import Storage
+from gateway.tokens import verify
+from gateway.web.bodies import Body, ok, read_body
+from gateway.web.callers import Callers
+from gateway.web.described import described
+from gateway.web.filenames import clean_filename
+from gateway.web.listing import encode_cursor, listing_of
+from gateway.web.middleware import REASON
+from gateway.web.respond import respond
+from policies.engine import decide
+from policies.model import Action, Caller, Grant, Question, Rule, State, Token, Visibility
+
+
+class Update(Body):
+    visibility: Literal["private", "public"] | None = None
+    filename: str | None = Field(default=None, max_length=1000)
+
+
+class AssetRoutes:
+    """Handlers under `/api/storage/assets`."""
+
+    def __init__(
+        self,
+        callers: Callers,
+        metadata: Metadata,
+        storage: Storage,
+        sharing: Sharing,
+        rules: Sequence[Rule],
+        keys: Mapping[str, bytes],
+        delivery: DeliveryRules,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._callers = callers
+        self._metadata = metadata
+        self._storage = storage
+        self._sharing = sharing
+        self._rules = rules
+        self._keys = keys
+        self._delivery = delivery
+        self._metrics = metrics
+        self._clock = clock
+
+    async def read(self, request: web.Request) -> web.StreamResponse:
+        """GET and HEAD: the straight line from who asks to the bytes."""
+        began = time.perf_counter()
+        asset_id = asset_id_of(request)
+        token = token_of(request, asset_id, self._keys, self._clock())
+        caller = await self._callers.identify(request)
+        asset = await self._asset(asset_id)
+        grant = self._decide(caller, Action.READ, asset, token)
+        self._metrics.decision.observe(time.perf_counter() - began)
+        request[REASON] = grant.reason.value
+        shown = represent(_existing(asset), self._delivery, download_of(grant))
+        asked = conditionals_of(joined(request.headers.items()))
+        method: Method = "HEAD" if request.method == "HEAD" else "GET"
+        delivery = plan(shown, method, asked, grant, now=self._clock(), rules=self._delivery)
+        return await respond(request, delivery, grant, self._storage, self._metrics)
+
+    async def info(self, request: web.Request) -> web.Response:
+        asset, _ = await self._granted(request, Action.INFO)
+        return ok(described(asset))
+
+    async def list(self, request: web.Request) -> web.Response:
+        caller = await self._callers.identify(request)
+        listing = listing_of(request, caller)
+        assets = await self._metadata.list(listing)
+        more = len(assets) == listing.limit
+        cursor = encode_cursor(assets[-1]) if more else None
+        return ok({"assets": [described(asset) for asset in assets], "cursor": cursor})
+
+    async def update(self, request: web.Request) -> web.Response:
+        asset_id = asset_id_of(request)
+        caller = await self._callers.identify(request)
+        asset = await self._asset(asset_id)
+        grant = self._decide(caller, Action.UPDATE, asset)
+        update = await read_body(request, Update)
+        changes: Changes = {"updated_at": milliseconds(self._clock())}
+        if "visibility" in update.model_fields_set:
+            if update.visibility is None:
+                raise Unprocessable("visibility is private or public", fields={"visibility": "is null"})
+            if update.visibility == "public":
+                self._decide(caller, Action.PUBLISH, asset)
+            changes["visibility"] = Visibility(update.visibility)
+        if "filename" in update.model_fields_set:
+            changes["filename"] = clean_filename(update.filename)
+        changed = await self._metadata.change(grant.subject.asset_id, changes, when=State.READY)
+        return ok(described(_existing(changed)))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        _, grant = await self._granted(request, Action.DELETE)
+        now = milliseconds(self._clock())
+        changes: Changes = {"state": State.DELETED, "deleted_at": now, "updated_at": now}
+        _existing(await self._metadata.change(grant.subject.asset_id, changes, when=State.READY))
+        return ok({"assetId": grant.subject.asset_id, "deleted": True})
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        asset_id = asset_id_of(request)
+        caller = await self._callers.identify(request)
+        revoked_at = await self._sharing.revoke(caller, asset_id)
+        return ok({"assetId": asset_id, "revokedAt": revoked_at})
+
+    async def _granted(self, request: web.Request, action: Action) -> tuple[Asset, Grant]:
+        asset_id = asset_id_of(request)
+        caller = await self._callers.identify(request)
+        asset = await self._asset(asset_id)
+        return _existing(asset), self._decide(caller, action, asset)
+
+    async def _asset(self, asset_id: str) -> Asset | None:
+        return (await self._metadata.get([asset_id])).get(asset_id)
+
+    def _decide(self, caller: Caller, action: Action, asset: Asset | None, token: Token | None = None) -> Grant:
+        return decide(Question(caller, action, asset.subject if asset else None, token, self._clock()), self._rules)
+
+
+def asset_id_of(request: web.Request) -> str:
+    """The id in the path. Raises `NotFound` before any look-up when it cannot be one."""
+    asset_id = request.match_info["id"]
+    if not is_asset_id(asset_id):
+        raise NotFound
+    return asset_id
+
+
+def token_of(request: web.Request, asset_id: str, keys: Mapping[str, bytes], now: float) -> Token | None:
+    """The verified token of the query, or None without one. Raises `Forbidden` (token_invalid)."""
+    values = request.query.getall("token", [])
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Forbidden("The token is not valid", error="token_invalid")
+    return verify(values[0], asset_id, keys, now)
+
+
+def _existing(asset: Asset | None) -> Asset:
+    if asset is None:
+        raise NotFound
+    return asset

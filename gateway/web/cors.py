@@ -1,0 +1,51 @@
+"""Lets the pages of the origins in the settings call the gateway (Fetch standard, CORS protocol)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.settings import Cors
+
+METHODS: Final = "GET, HEAD, POST, PATCH, DELETE"
+HEADERS: Final = "Authorization, Content-Type, Range, If-Range, If-Match, If-None-Match"
+EXPOSED: Final = (
+    "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, Last-Modified, Retry-After, X-Request-Id"
+)
+
+
+class CrossOrigin:
+    """The headers of CORS."""
+
+    def __init__(self, settings: Cors) -> None:
+        self._origins = frozenset(settings.origins)
+        self._max_age = str(int(settings.max_age))
+
+    async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """A signal for `on_response_prepare`: whatever is answered carries them, errors too."""
+        if not self._origins:
+            return
+        varies = response.headers.get(hdrs.VARY)
+        response.headers[hdrs.VARY] = f"{varies}, Origin" if varies else "Origin"
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin in self._origins:
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
+
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+            """Answer a preflight; which origin may go on is said by `add_headers`."""
+            if request.method != hdrs.METH_OPTIONS or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
+                return await handler(request)
+            headers = {
+                hdrs.ACCESS_CONTROL_ALLOW_METHODS: METHODS,
+                hdrs.ACCESS_CONTROL_ALLOW_HEADERS: HEADERS,
+                hdrs.ACCESS_CONTROL_MAX_AGE: self._max_age,
+            }
+            return web.Response(status=204, headers=headers)
+
+        return preflight

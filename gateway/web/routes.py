@@ -1,0 +1,51 @@
+"""The whole API on one screen: method, path, handler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.web.assets import AssetRoutes
+from gateway.web.claims import ClaimRoutes
+from gateway.web.explaining import ExplainRoutes
+from gateway.web.health import HealthRoutes
+from gateway.web.legacy import LegacyRoutes
+from gateway.web.signatures import SignatureRoutes
+from gateway.web.uploads import UploadRoutes
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The handlers, joined to their parts by `gateway.app`."""
+
+    assets: AssetRoutes
+    uploads: UploadRoutes
+    signatures: SignatureRoutes
+    claims: ClaimRoutes
+    explaining: ExplainRoutes
+    legacy: LegacyRoutes
+    health: HealthRoutes
+
+
+def table(to: Handlers) -> list[web.RouteDef]:
+    """Every route. `GET` answers `HEAD` as well."""
+    return [
+        web.post("/api/storage/upload-media", to.uploads.upload_media),
+        web.get("/api/storage/assets", to.assets.list),
+        web.post("/api/storage/assets/sign", to.signatures.sign),
+        web.post("/api/storage/assets/resolve", to.signatures.resolve),
+        web.post("/api/storage/assets/claim", to.claims.claim),
+        web.get("/api/storage/assets/{id}", to.assets.read),
+        web.patch("/api/storage/assets/{id}", to.assets.update),
+        web.delete("/api/storage/assets/{id}", to.assets.delete),
+        web.get("/api/storage/assets/{id}/info", to.assets.info),
+        web.post("/api/storage/assets/{id}/revoke", to.assets.revoke),
+        web.get("/api/storage/assets/{id}/explain", to.explaining.explain),
+        web.post("/api/storage/upload-image", to.legacy.upload_image),
+        web.get("/api/proxy/file", to.legacy.proxy_file),
+        web.get("/healthz", to.health.alive),
+        web.get("/readyz", to.health.ready),
+        web.get("/metrics", to.health.metrics),
+        web.get("/openapi.json", to.health.openapi),
+    ]

@@ -1,0 +1,96 @@
+"""A fresh storage for each member of the family, and what tests need to read from one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+from gateway.clock import Clock, system_clock
+from gateway.families import member
+from gateway.settings import Settings
+from gateway.settings.reading import defaults
+from gateway.storage import Storage, Stored
+from policies.engine import decide
+from policies.model import (
+    ANONYMOUS,
+    Action,
+    Effect,
+    Grant,
+    Question,
+    Reason,
+    State,
+    Subject,
+    Verdict,
+    Visibility,
+)
+
+Sandbox = Callable[[Path, Clock], AbstractAsyncContextManager[Storage]]
+
+
+@asynccontextmanager
+async def file_sandbox(folder: Path, clock: Clock = system_clock) -> AsyncIterator[Storage]:
+    async with _opened("file", f"file:///{folder / 'objects'}", clock) as storage:
+        yield storage
+
+
+@asynccontextmanager
+async def memory_sandbox(folder: Path, clock: Clock = system_clock) -> AsyncIterator[Storage]:
+    async with _opened("memory", "memory://", clock) as storage:
+        yield storage
+
+
+# A member of the family that is not in here fails the contract.
+SANDBOXES: dict[str, Sandbox] = {"file": file_sandbox, "memory": memory_sandbox}
+
+
+def settings_for(storage: str) -> Settings:
+    return Settings.model_validate({**defaults(), "storage": storage})
+
+
+@asynccontextmanager
+async def _opened(name: str, url: str, clock: Clock) -> AsyncIterator[Storage]:
+    storage: Storage = await member("storage", name).open_storage(settings_for(url), clock)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+def grant_for(stored: Stored, *, version: str | None = None, action: Action = Action.READ) -> Grant:
+    """Get a grant for an object the only way there is: by a decision, here of a rule that says yes to all."""
+    subject = Subject(
+        "an-asset",
+        "user:u_1",
+        Visibility.PRIVATE,
+        State.READY,
+        locator=stored.key,
+        version=stored.version if version is None else version,
+    )
+    return decide(Question(ANONYMOUS, action, subject, None, 0.0), [_yes])
+
+
+def _yes(question: Question) -> Verdict:
+    return Verdict(Effect.ALLOW, Reason.RULE_ALLOWED)
+
+
+def content(seed: str, size: int) -> bytes:
+    """Make bytes that are the same for the same seed, and show every shift."""
+    return hashlib.shake_128(seed.encode()).digest(size)
+
+
+async def put(storage: Storage, key: str, data: bytes, step: int = 64 * 1024) -> Stored:
+    async with storage.create(key, "image/png") as sink:
+        for start in range(0, len(data), step):
+            await sink.write(data[start : start + step])
+        return await sink.commit()
+
+
+async def get(storage: Storage, grant: Grant, wanted: range) -> bytes:
+    async with storage.read(grant, wanted) as buffers:
+        return b"".join([bytes(buffer) async for buffer in buffers])
+
+
+async def keys(storage: Storage, after: str = "") -> list[str]:
+    return [stored.key async for stored in storage.list(after)]
