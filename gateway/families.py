@@ -10,7 +10,8 @@ from gateway.errors import CannotStart
 
 # Modules of a family's package that are parts of its members and no members themselves.
 _PARTS = {
-    "metadata": {"driver", "lanes", "migrations", "queries", "remembered", "sql"},
+    "metadata": {"driver", "lanes", "migrations", "queries", "remembered", "sql"}
+    | {"task_queries", "task_records", "task_sql"},
     "storage": {"drafts", "folders", "maps"},
     "providers": {"calling", "gemini_shapes", "jwks", "kie_shapes", "standard_webhooks", "walking"},
 }

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
+from gateway.metadata.task_records import TaskRecords
 from gateway.model import Asset
 from policies.model import State, Visibility
 
@@ -41,6 +42,8 @@ class Changes(TypedDict, total=False):
     visibility: Visibility
     filename: str | None
     state: State
+    purpose: str
+    object_key: str
     media_type: str
     size: int
     sha256: str
@@ -164,3 +167,8 @@ class Schema(Protocol):
 
 class Metadata(Assets, Housekeeping, Schema, Protocol):
     """All that a member of the family does."""
+
+    @property
+    def task_records(self) -> TaskRecords:
+        """The records of AI tasks (see `gateway.metadata.task_records`)."""
+        ...

@@ -21,6 +21,7 @@ class Dialect:
     lock_owner: str | None = None
     lock_owner_of: str | None = None
     lock_schema: str | None = None
+    skip_locked: str = ""  # behind the LIMIT of what chooses rows to claim, with a space before it
 
 
 class Driver(Protocol):

@@ -6,13 +6,14 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
 
 from gateway.app import Gateway, build, web_application
 from gateway.errors import AssetgateError, InvalidRequest
+from gateway.serving.background import background
 from gateway.serving.sockets import BACKLOG
 from gateway.settings import Settings
 from gateway.web.middleware import problem
@@ -85,14 +86,9 @@ async def _accepting(gateway: Gateway, listening: socket.socket) -> AsyncIterato
 
 @asynccontextmanager
 async def _housekeeping(gateway: Gateway, *, wanted: bool) -> AsyncIterator[None]:
-    """Sweep beside the serving, when the settings want it so."""
+    """Do the work beside the serving, when the settings want it so."""
     if not (wanted and gateway.settings.worker.inline):
         yield
         return
-    sweeping = asyncio.create_task(gateway.sweeper.run())
-    try:
+    async with background(gateway):
         yield
-    finally:
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping

@@ -1,0 +1,104 @@
+"""The records of AI tasks on top of a driver that runs statements: every method is one statement or one batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from gateway.metadata import task_sql as sql
+from gateway.metadata.driver import Driver, Row, Statement
+from gateway.metadata.task_records import (
+    Copy,
+    CopyChanges,
+    Event,
+    Task,
+    TaskChanges,
+    TaskListing,
+    TaskRecords,
+)
+
+
+def task_records(driver: Driver) -> TaskRecords:
+    """Make the records of AI tasks in the database of `driver`."""
+    return TaskRecords(SqlTasks(driver), SqlCopies(driver), SqlEvents(driver))
+
+
+class SqlTasks:
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._claim = sql.CLAIM_TASKS.replace(" <lock>", driver.dialect.skip_locked)
+
+    async def add(self, task: Task) -> Task:
+        insert: Statement = (sql.ADD_TASK, sql.values_of(task))
+        by_key: Statement = (sql.GET_TASK_BY_KEY, (task.user_id, task.idempotency_key))
+        added, same = await self._driver.batch([insert, by_key])
+        return task if added else sql.read(Task, same[0])
+
+    async def get(self, task_id: str) -> Task | None:
+        return _task(await self._driver.fetch((sql.GET_TASK, (task_id,))))
+
+    async def change(self, seen: Task, changes: TaskChanges) -> Task | None:
+        (rows,) = await self._driver.batch([sql.change_task(seen, changes)])
+        return _task(rows)
+
+    async def copy(self, seen: Task, changes: TaskChanges, media: Sequence[Copy]) -> Task | None:
+        answer = (seen.id, changes.get("answer_id"))
+        copies: list[Statement] = [(sql.ADD_COPY_OF_TASK, (*sql.values_of(copy), *answer)) for copy in media]
+        return _task((await self._driver.batch([sql.change_task(seen, changes), *copies]))[0])
+
+    async def claim(self, now: int, until: int, limit: int) -> list[Task]:
+        (rows,) = await self._driver.batch([(self._claim, (now, until, limit))])
+        return [sql.read(Task, row) for row in rows]
+
+    # Behind the others, for in a class `list` is from here on no longer the built-in.
+    async def list(self, listing: TaskListing) -> list[Task]:
+        return [sql.read(Task, row) for row in await self._driver.fetch(sql.list_tasks(listing))]
+
+
+class SqlCopies:
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._claim = sql.CLAIM_COPIES.replace(" <lock>", driver.dialect.skip_locked)
+        self._renew = sql.RENEW.replace("<ids>", driver.dialect.ids)
+
+    async def add(self, copy: Copy) -> Copy:
+        item = (copy.provider, copy.provider_task_id, copy.role, copy.ordinal)
+        _, same = await self._driver.batch([(sql.ADD_COPY, sql.values_of(copy)), (sql.GET_COPY_OF_ITEM, item)])
+        return sql.read(Copy, same[0])
+
+    async def of(self, task_id: str) -> list[Copy]:
+        return [sql.read(Copy, row) for row in await self._driver.fetch((sql.COPIES_OF_TASK, (task_id,)))]
+
+    async def claim(self, now: int, until: int, by: str, limit: int) -> list[Copy]:
+        (rows,) = await self._driver.batch([(self._claim, (now, until, by, limit))])
+        return sorted((sql.read(Copy, row) for row in rows), key=lambda copy: copy.retention_ends)
+
+    async def renew(self, ids: Sequence[str], by: str, until: int) -> set[str]:
+        if not ids:
+            return set()
+        (rows,) = await self._driver.batch([(self._renew, (json.dumps(list(ids)), by, until))])
+        return {row[0] for row in rows}
+
+    async def note(self, copy: Copy, changes: CopyChanges) -> Copy | None:
+        (rows,) = await self._driver.batch([sql.change_copy(copy, changes)])
+        return sql.read(Copy, rows[0]) if rows else None
+
+    async def oldest(self) -> int | None:
+        rows = await self._driver.fetch((sql.OLDEST_COPY, ()))
+        return None if rows[0][0] is None else int(rows[0][0])
+
+
+class SqlEvents:
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def note(self, event: Event, now: int) -> bool:
+        return bool((await self._driver.batch(sql.note_event(event, now)))[0])
+
+    async def forget(self, now: int) -> int:
+        (rows,) = await self._driver.batch([(sql.FORGET_EVENTS, (now,))])
+        return len(rows)
+
+
+def _task(rows: Sequence[Row]) -> Task | None:
+    return sql.read(Task, rows[0]) if rows else None
