@@ -37,11 +37,11 @@ class MediaHost:
 
     def __init__(self, clock: Clock) -> None:
         self.files: dict[str, File] = {}
-        self._clock = clock
+        self.clock = clock
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         file = self.files.get(request.match_info["name"])
-        if file is None or (file.expires_at is not None and self._clock() >= file.expires_at):
+        if file is None or (file.expires_at is not None and self.clock() >= file.expires_at):
             return web.Response(status=404, text="gone")
         if file.key is not None and request.headers.get(file.key[0]) != file.key[1]:
             return web.Response(status=403, text="no key")
