@@ -44,9 +44,7 @@ class Bench:
     def notify_path(self) -> str:
         return f"/api/ai/notify/{self.simulator.name}"
 
-    async def post(
-        self, path: str, body: Any, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, dict[str, Any]]:
+    async def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
         headers = user_headers() if headers is None else headers
         async with self.gateway.client.post(path, json=body, headers=headers) as response:
             document = await response.json()
@@ -65,6 +63,12 @@ class Bench:
         status, answer = await self.post(QUERY, {"taskId": task["id"]}, headers)
         assert status == 200, answer
         return answer
+
+    async def listed(self, headers: Mapping[str, str] | None = None, query: str = "") -> tuple[int, dict[str, Any]]:
+        headers = user_headers() if headers is None else headers
+        async with self.gateway.client.get(LIST + query, headers=headers) as response:
+            document = await response.json()
+        return response.status, document.get("data", document)
 
     def job(self, task: Mapping[str, Any]) -> SimulatedJob:
         return self.simulator.jobs[task["providerTaskId"]]

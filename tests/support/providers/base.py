@@ -66,6 +66,7 @@ class Simulator:
         self.calls: list[Call] = []
         self.scripted: deque[tuple[int, Any, Mapping[str, str]]] = deque()  # answers to give instead of the right ones
         self.media = MediaHost(clock)
+        self._held: asyncio.Event | None = None
         self._numbers = itertools.count(1)
         self._port = 0
 
@@ -105,6 +106,10 @@ class Simulator:
         job = SimulatedJob(self.new_id(), model, body, callback_url)
         self.jobs[job.id] = job
         return job
+
+    def hold_creation(self, released: asyncio.Event) -> None:
+        """Let every request to create wait for `released`."""
+        self._held = released
 
     def new_id(self) -> str:
         return f"{self.name}-job-{next(self._numbers)}"
@@ -162,6 +167,8 @@ class Simulator:
         text = await request.text()
         body = json.loads(text) if text else None
         self.calls.append(Call(request.method, request.path, dict(request.query), dict(request.headers), body))
+        if request.method == "POST" and self._held is not None:
+            await self._held.wait()
         if self.scripted:
             status, answer, headers = self.scripted.popleft()
             content = answer if isinstance(answer, str) else json.dumps(answer)
