@@ -11,7 +11,7 @@ from gateway.errors import AssetgateError
 from gateway.jobs.copying import Copier
 from gateway.jobs.inline import Inline
 from gateway.jobs.settling import Settler
-from gateway.jobs.verdicts import Failure, final_failure, next_try
+from gateway.jobs.verdicts import Failure, expired, final_failure, next_try
 from gateway.metadata.task_records import Copy, CopyState, TaskRecords
 from gateway.metrics import Metrics
 from gateway.model import Asset
@@ -38,8 +38,8 @@ class Persister:
         randomness: Randomness,
     ) -> None:
         self._records = records
-        self._copier = copier
-        self._inline = inline
+        self.copier = copier
+        self.inline = inline
         self._settler = settler
         self._settings = settings
         self._metrics = metrics
@@ -85,7 +85,7 @@ class Persister:
 
     async def close(self) -> None:
         """Stop. What is held inline is stored first, for nobody else has it."""
-        held = [task for copy_id, task in self._under_way.items() if self._inline.has(copy_id)]
+        held = [task for copy_id, task in self._under_way.items() if self.inline.has(copy_id)]
         if held:
             await asyncio.wait(held, timeout=self._settings.lease)
         stopping = [*self._under_way.values(), *([self._beating] if self._beating else [])]
@@ -97,7 +97,7 @@ class Persister:
         room = self._settings.copies * LEASED - len(self._under_way)
         if room <= 0:
             return 0
-        leased = await self._records.copies.claim(self._now(), self._lease_end(), self._inline.worker, room)
+        leased = await self._records.copies.claim(self._now(), self._lease_end(), self.inline.worker, room)
         for copy in leased:
             self.take(copy)
         return len(leased)
@@ -114,7 +114,7 @@ class Persister:
             await asyncio.sleep(self._settings.lease / BEATS)
             ids = list(self._under_way)
             try:
-                kept = await self._records.copies.renew(ids, self._inline.worker, self._lease_end())
+                kept = await self._records.copies.renew(ids, self.inline.worker, self._lease_end())
             except AssetgateError as trouble:
                 log.warning("leases could not be renewed: %s", trouble.error)
                 continue
@@ -125,7 +125,8 @@ class Persister:
     async def _copy(self, copy: Copy) -> None:
         """Make one attempt, and note what became of it; what is held inline is tried here until it is stored."""
         while True:
-            outcome = await self._copier.attempt(copy)
+            late = self._now() >= copy.retention_ends and not self.inline.has(copy.id)
+            outcome = expired(copy) if late else await self.copier.attempt(copy)
             if isinstance(outcome, Asset):
                 await self._note_stored(copy, outcome)
                 return
@@ -134,7 +135,7 @@ class Persister:
             if at is None:
                 await self._note_failed(copy, outcome)
                 return
-            if self._inline.find(copy) is None:
+            if self.inline.find(copy) is None:
                 await self._records.copies.note(
                     copy, {"next_try_at": at, "reason": outcome.reason, "reason_detail": outcome.detail}
                 )
@@ -155,14 +156,14 @@ class Persister:
                 "updated_at": self._now(),
             },
         )
-        self._inline.drop(copy)
+        self.inline.drop(copy)
         if noted is not None:
             self._metrics.copied.labels(copy.provider).inc()
             self._metrics.copied_bytes.inc(asset.size)
         await self._finish(copy)
 
     async def _note_failed(self, copy: Copy, failure: Failure) -> None:
-        stored = await self._copier.give_up(copy)
+        stored = await self.copier.give_up(copy)
         if stored is not None:
             await self._note_stored(copy, stored)
             return
@@ -177,7 +178,7 @@ class Persister:
                 "updated_at": self._now(),
             },
         )
-        self._inline.drop(copy)
+        self.inline.drop(copy)
         await self._finish(copy)
 
     async def _finish(self, copy: Copy) -> None:

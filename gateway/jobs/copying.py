@@ -37,13 +37,13 @@ class Copier:
     def __init__(self, tasks: Tasks, ingest: Ingest, filling: Filling, sources: Sources, slots: Slots) -> None:
         self._tasks = tasks
         self._ingest = ingest
-        self._filling = filling
+        self.filling = filling
         self._sources = sources
         self._slots = slots
 
     async def give_up(self, copy: Copy) -> Asset | None:
         """Take the reserved asset out of service; return it if an attempt has stored it after all."""
-        return await self._filling.give_up(copy)
+        return await self.filling.give_up(copy)
 
     async def attempt(self, copy: Copy) -> Asset | Failure:
         try:
@@ -58,11 +58,11 @@ class Copier:
 
     async def _stored(self, copy: Copy) -> Asset:
         """Return the asset of a copy: the one that an earlier attempt stored, or one stored now."""
-        asset = await self._filling.reserve(copy)
+        asset = await self.filling.reserve(copy)
         if asset.state is State.PENDING:
-            asset = await self._fetched(copy) or await self._filling.reserve(copy)
+            asset = await self._fetched(copy) or await self.filling.reserve(copy)
         elif asset.state is State.READY:
-            await self._filling.tidy(copy, asset)
+            await self.filling.tidy(copy, asset)
         if asset.state is not State.READY:
             raise Withdrawn
         return asset
@@ -78,7 +78,7 @@ class Copier:
             admission = self._admission(copy, media_type_of(head))
             names = (copy.asset_id, key_of(copy))
             async with self._ingest.stage(_again(head, chunks), None, admission, reserved=names) as staged:
-                return await self._filling.fill(copy, staged, admission)
+                return await self.filling.fill(copy, staged, admission)
 
     def _admission(self, copy: Copy, media_type: str) -> Admission:
         family = media_type.partition("/")[0]

@@ -67,6 +67,11 @@ def next_try(copy: Copy, failure: Failure, now: int, randomness: Randomness) -> 
     return (now + copy.retention_ends) // 2 if copy.retention_ends - now > milliseconds(FIRST_WAIT) else None
 
 
+def expired(copy: Copy) -> Failure:
+    """Say why an item whose retention is over was not stored: what failed last, if anything was tried."""
+    return Failure(copy.reason or "not_tried", copy.reason_detail or "Nobody came to try it", passing=True)
+
+
 def final_failure(copy: Copy, failure: Failure, now: int) -> Failure:
     """Say why it is over: the retention has ended, or what failed last."""
     if failure.passing or now >= copy.retention_ends:

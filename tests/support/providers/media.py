@@ -30,6 +30,8 @@ class File:
     expires_at: float | None = None
     key: tuple[str, str] | None = None
     served: int = 0
+    fresh_only: bool = False  # refused at its first address, good at the one that the provider makes anew
+    padded_to: int = 0  # with zeros, not all of them in memory at once
 
 
 class MediaHost:
@@ -45,6 +47,8 @@ class MediaHost:
             return web.Response(status=404, text="gone")
         if file.key is not None and request.headers.get(file.key[0]) != file.key[1]:
             return web.Response(status=403, text="no key")
+        if file.fresh_only and "fresh" not in request.query:
+            return web.Response(status=403, text="expired")
         file.served += 1
         return await self._serve(request, file)
 
@@ -58,9 +62,22 @@ class MediaHost:
             return web.Response(status=302, headers={"Location": str(request.rel_url)})
         if file.behaviour == "html":
             return web.Response(text="<!doctype html><title>Sign in</title>", content_type="text/html")
+        if file.padded_to:
+            return await self._pad(request, file)
         response = web.Response(body=file.body, content_type=file.media_type)
         if file.behaviour == "gzip":
             response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    async def _pad(self, request: web.Request, file: File) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": file.media_type})
+        response.content_length = file.padded_to
+        await response.prepare(request)
+        await response.write(file.body)
+        left = file.padded_to - len(file.body)
+        while left > 0:
+            await response.write(bytes(min(left, 65536)))
+            left -= 65536
         return response
 
     async def _misbehave(self, request: web.Request, file: File) -> web.StreamResponse:
