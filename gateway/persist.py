@@ -40,7 +40,7 @@ class Persister:
         self._records = records
         self.copier = copier
         self.inline = inline
-        self._settler = settler
+        self.settler = settler
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -81,7 +81,7 @@ class Persister:
                 self._metrics.oldest_copy.set(0 if oldest is None else self._clock() - oldest / 1000)
             except AssetgateError as trouble:
                 log.warning("no copies could be leased: %s", trouble.error)
-            await self._settler.copies_wait.wait(self._settings.interval)
+            await self.settler.copies_wait.wait(self._settings.interval)
 
     async def close(self) -> None:
         """Stop. What is held inline is stored first, for nobody else has it."""
@@ -104,7 +104,7 @@ class Persister:
 
     def _ended(self, copy: Copy, task: asyncio.Task[None]) -> None:
         self._under_way.pop(copy.id, None)
-        self._settler.copies_wait.ring()
+        self.settler.copies_wait.ring()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the copy of an item of task %s stopped; its lease will end", copy.task_id, exc_info=error)
 
@@ -183,7 +183,7 @@ class Persister:
 
     async def _finish(self, copy: Copy) -> None:
         if copy.task_id is not None:
-            await self._settler.finish(copy.task_id)
+            await self.settler.finish(copy.task_id)
 
     def _now(self) -> int:
         return milliseconds(self._clock())

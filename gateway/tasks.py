@@ -38,6 +38,8 @@ NOTING_TRIES: Final = 6  # of writing down what a provider has begun: by then it
 NOTING_PAUSE: Final = 0.5  # seconds before the second of them; it doubles
 KEY_REFUSED_RETRY: Final = 60  # seconds
 
+_ASKED: Final = frozenset({Stage.RUNNING, Stage.COPYING})  # the second of our own records
+
 Result = TypeVar("Result")
 log = logging.getLogger("assetgate.tasks")
 
@@ -120,7 +122,7 @@ class TaskService:
         if task is None or task.user_id != user_id:
             raise NotFound
         fresh = milliseconds(self._clock() - self._settings.query_interval)
-        if task.stage is not Stage.RUNNING or self._asker.asked_since(task, fresh):
+        if task.stage not in _ASKED or self._asker.asked_since(task, fresh):
             return task
         return await self._asker.ask(task)
 

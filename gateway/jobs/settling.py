@@ -148,10 +148,9 @@ class Settler:
 
     async def _tell_progress(self, task: Task, copies: Sequence[Copy]) -> Task:
         info = outcome.copying_info(task.media_type, copies)
-        changes: TaskChanges = {"next_ask_at": self._now() + milliseconds(LOOKED_AFTER)}
-        if info != task.task_info:
-            changes |= {"task_info": info, "updated_at": self._now()}
-        return await self._changed(task, changes)
+        if info == task.task_info:
+            return task
+        return await self._changed(task, {"task_info": info, "updated_at": self._now()})
 
     async def _ended(self, task: Task, changes: TaskChanges) -> Task:
         ended = await self._records.tasks.change(task, changes)

@@ -32,6 +32,7 @@ class File:
     served: int = 0
     fresh_only: bool = False  # refused at its first address, good at the one that the provider makes anew
     padded_to: int = 0  # with zeros, not all of them in memory at once
+    pause: float = 0.0  # seconds between two pieces of the padding
 
 
 class MediaHost:
@@ -77,6 +78,7 @@ class MediaHost:
         left = file.padded_to - len(file.body)
         while left > 0:
             await response.write(bytes(min(left, 65536)))
+            await asyncio.sleep(file.pause)
             left -= 65536
         return response
 
