@@ -31,7 +31,7 @@ bench: $(VENV)/.test  ## measure against peers started in the same run
 	$(BIN)/python -m benchmarks.delivery $(ARGS)
 
 debian:
-	@scripts/debian ffmpeg chromium nginx-light curl npm radosgw ceph-mon ceph-osd
+	@scripts/debian ffmpeg chromium nginx-light curl npm radosgw ceph-mon ceph-osd pgbouncer
 
 servers: .servers/swift/.stamp .servers/d1/.stamp
 

@@ -15,6 +15,7 @@ from gateway import families
 from gateway.ai import Ai, open_ai
 from gateway.clock import Clock, Randomness, system_clock, system_randomness
 from gateway.delivery.plan import DeliveryRules
+from gateway.delivery.slices import cached
 from gateway.errors import CannotStart, RecordsUnavailable
 from gateway.identity.better_auth import BetterAuthSessions
 from gateway.identity.guest import GuestSessions
@@ -22,22 +23,30 @@ from gateway.identity.jwt import JwtVerifier
 from gateway.identity.service import ServiceKeys
 from gateway.ingest import Ingest
 from gateway.metadata import Metadata, Quota
+from gateway.metadata.remembered import Remembered, remember
 from gateway.metrics import Metrics
 from gateway.settings import PurposeLimits, Settings
 from gateway.sharing import Sharing
-from gateway.storage import Storage
+from gateway.storage import Resident, Storage
 from gateway.sweeping import Sweeper
 from gateway.web.assets import AssetRoutes
+from gateway.web.authorizing import AuthorizeRoutes
+from gateway.web.bodies import BODY_TIMEOUT
 from gateway.web.callers import Callers
 from gateway.web.claims import ClaimRoutes
+from gateway.web.connections import LANE
 from gateway.web.cors import CrossOrigin
 from gateway.web.explaining import ExplainRoutes
+from gateway.web.express.lane import Lane
+from gateway.web.express.memory import Decisions
+from gateway.web.heads import Shared
 from gateway.web.health import HealthRoutes
 from gateway.web.imports import ImportRoutes
 from gateway.web.legacy import LegacyRoutes
-from gateway.web.middleware import Problems
+from gateway.web.middleware import Problems, RequestIds
+from gateway.web.modes import Modes
 from gateway.web.notify import NotifyRoutes
-from gateway.web.observed import Observed
+from gateway.web.observed import AccessLog, Observed
 from gateway.web.pages.activity import ActivityPages
 from gateway.web.routes import Handlers, table
 from gateway.web.signatures import SignatureRoutes
@@ -57,7 +66,7 @@ class Gateway:
     settings: Settings
     clock: Clock
     randomness: Randomness
-    metadata: Metadata
+    metadata: Remembered
     storage: Storage
     rules: Sequence[Rule]
     keys: Mapping[str, bytes]
@@ -81,9 +90,11 @@ async def build(
     rules = (*STANDARD_RULES, *(load_rule(path) for path in settings.policies.rules))
     purposes = {name: purpose_of(name, limits) for name, limits in settings.purposes.items()}
     async with AsyncExitStack() as open_parts:
-        metadata: Metadata = await member_of("metadata", settings.metadata).open_metadata(settings, clock)
+        records: Metadata = await member_of("metadata", settings.metadata).open_metadata(settings, clock)
+        metadata = await remember(records, settings.records)
         open_parts.push_async_callback(metadata.close)
-        storage: Storage = await member_of("storage", settings.storage).open_storage(settings, clock)
+        objects: Storage = await member_of("storage", settings.storage).open_storage(settings, clock)
+        storage = await cached(objects, settings.cache, clock)
         open_parts.push_async_callback(storage.close)
         jwt = JwtVerifier(settings.identity.jwt, clock) if settings.identity.jwt else None
         if jwt is not None:
@@ -126,8 +137,8 @@ async def _open_sessions(better_auth: BetterAuthSessions) -> None:
         log.warning("the database of identity.better_auth is away; its sessions are looked up when it is back")
 
 
-def web_application(gateway: Gateway) -> web.Application:
-    """Make the HTTP side of a gateway."""
+def web_application(gateway: Gateway, access_log: AccessLog | None = None) -> web.Application:
+    """Make the HTTP side of a gateway; its express lane, where it has one, is under `LANE`."""
     settings = gateway.settings
     guests = GuestSessions(settings.signing.parsed, settings.guests, gateway.randomness)
     callers = Callers(
@@ -139,37 +150,66 @@ def web_application(gateway: Gateway) -> web.Application:
         ServiceKeys(settings.identity.services),
         guests,
     )
-    cors = CrossOrigin(settings.cors)
-    problems = Problems(gateway.randomness, callers.is_behind_trusted_proxy)
+    # A rule of the operator's own may look at more than what is remembered of a question: it is asked every time.
+    decisions = Decisions(gateway.metadata if settings.server.express and not settings.policies.rules else None)
+    cors, observed = CrossOrigin(settings.cors), Observed(gateway.metrics, access_log)
+    request_ids = RequestIds(gateway.randomness, callers.proxies.trusts)
     application = web.Application(
-        middlewares=[Observed(gateway.metrics).middleware(), problems.middleware(), cors.middleware()],
+        middlewares=[observed.middleware(), Problems(request_ids).middleware(), cors.middleware()],
         client_max_size=settings.server.max_json_bytes,
     )
+    application[BODY_TIMEOUT] = settings.server.body_timeout
+    application[LANE] = _lane(gateway, decisions, callers, request_ids, observed)
     application.on_response_prepare.append(cors.add_headers)
-    application.add_routes(table(_handlers(gateway, callers, guests)))
+    application.add_routes(table(_handlers(gateway, callers, guests, decisions)))
     return application
 
 
-def _handlers(gateway: Gateway, callers: Callers, guests: GuestSessions) -> Handlers:
-    settings, metadata, storage = gateway.settings, gateway.metadata, gateway.storage
-    uploads = UploadRoutes(callers, gateway.ingest, guests, gateway.metrics)
-    rules = DeliveryRules(
+def _lane(
+    gateway: Gateway, decisions: Decisions, callers: Callers, request_ids: RequestIds, observed: Observed
+) -> Lane | None:
+    if not (decisions.is_open and isinstance(gateway.storage, Resident)):
+        return None
+    return Lane(
+        decisions,
+        gateway.storage,
+        _delivery_rules(gateway.settings),
+        Shared.of(gateway.settings.cors),
+        callers.proxies,
+        request_ids,
+        observed,
+        gateway.clock,
+    )
+
+
+def _delivery_rules(settings: Settings) -> DeliveryRules:
+    return DeliveryRules(
         settings.delivery.resource_policy,
         settings.delivery.public_max_age,
         settings.delivery.public_stale_while_revalidate,
     )
+
+
+def _handlers(gateway: Gateway, callers: Callers, guests: GuestSessions, decisions: Decisions) -> Handlers:
+    settings, metadata, storage = gateway.settings, gateway.metadata, gateway.storage
+    uploads = UploadRoutes(callers, gateway.ingest, guests, gateway.metrics)
+    assets = AssetRoutes(
+        callers,
+        metadata,
+        storage,
+        gateway.sharing,
+        gateway.rules,
+        gateway.keys,
+        _delivery_rules(settings),
+        Modes(settings.delivery, gateway.ingest.purposes, storage, callers),
+        Shared.of(settings.cors),
+        decisions,
+        gateway.metrics,
+        gateway.clock,
+    )
     return Handlers(
-        assets=AssetRoutes(
-            callers,
-            metadata,
-            storage,
-            gateway.sharing,
-            gateway.rules,
-            gateway.keys,
-            rules,
-            gateway.metrics,
-            gateway.clock,
-        ),
+        assets=assets,
+        authorizing=AuthorizeRoutes(assets),
         uploads=uploads,
         signatures=SignatureRoutes(callers, gateway.sharing),
         claims=ClaimRoutes(callers, metadata, guests, gateway.clock),

@@ -5,6 +5,7 @@
     ├── SignInRequired · CredentialInvalid 401        sign_in_required, credential_invalid
     ├── Forbidden 403                                 token_invalid, token_expired, scope_missing, …
     ├── NotFound 404 · MethodNotAllowed 405
+    ├── RequestTimeout 408                            request_timeout
     ├── Gone 410                                      asset_expired, asset_deleted, endpoint_gone
     ├── PreconditionFailed 412
     ├── FileTooLarge · RequestTooLarge 413
@@ -96,6 +97,12 @@ class MethodNotAllowed(AssetgateError):
     status = 405
     error = "method_not_allowed"
     title = "This path does not take that method"
+
+
+class RequestTimeout(AssetgateError):
+    status = 408
+    error = "request_timeout"
+    title = "The rest of the request did not come"
 
 
 class Gone(AssetgateError):

@@ -10,9 +10,10 @@ from gateway.errors import CannotStart
 
 # Modules of a family's package that are parts of its members and no members themselves.
 _PARTS = {
-    "metadata": {"driver", "lanes", "migrations", "queries", "remembered", "sql"}
-    | {"task_queries", "task_records", "task_sql"},
-    "storage": {"drafts", "folders", "maps"},
+    "metadata": {"bulletin", "d1_client", "driver", "gathering", "lanes", "limiter", "listening", "migrations", "news"}
+    | {"queries", "remembered", "sql", "task_queries", "task_records", "task_sql"},
+    "storage": {"drafts", "folders", "maps"}
+    | {f"s3_{part}" for part in ("answers", "bucket", "connection", "place", "pool", "reads", "signing", "writes")},
     "providers": {"calling", "gemini_shapes", "jwks", "kie_shapes", "standard_webhooks", "walking"},
 }
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from gateway.clock import Clock, Randomness, milliseconds
-from gateway.errors import FileTooLarge, TooManyRequests, TypeNotAllowed, Unprocessable
-from gateway.metadata import Metadata, Quota, QuotaExceeded
+from gateway.errors import AssetgateError, FileTooLarge, TooManyRequests, TypeNotAllowed, Unprocessable
+from gateway.metadata import Changes, Metadata, Quota, QuotaExceeded
 from gateway.model import Asset, new_asset_id, object_key_of
 from gateway.sniffing import SNIFFED_BYTES, media_type_of
-from gateway.storage import Sink, Storage
-from policies.model import State, Visibility
-from policies.purposes import Purpose, allows_type
+from gateway.storage import Sink, Storage, Stored
+from policies.model import Caller, CallerKind, State, Visibility
+from policies.purposes import Purpose, allows_type, open_to
 
 GUEST_RETRY_AFTER = 3600  # seconds; a guest's quota frees itself as the uploads expire
 
@@ -72,32 +72,27 @@ class Ingest:
         self._clock = clock
         self._randomness = randomness
 
-    @property
-    def largest(self) -> int:
-        """The largest limit of all purposes, in bytes: what a file may have whose purpose is not known yet."""
-        return max((purpose.max_bytes for purpose in self.purposes.values()), default=0)
-
     @asynccontextmanager
     async def stage(
         self,
         chunks: AsyncIterator[bytes],
         filename: str | None,
-        admission: Admission | None,
+        known: Admission | Caller,
         *,
         reserved: tuple[str, str] | None = None,
     ) -> AsyncIterator[Staged]:
         """Receive a file's bytes; leaving without `admit` leaves nothing. `reserved` are an asset id and an object key.
 
-        Raises `Unprocessable` for an empty file, `TypeNotAllowed` and `FileTooLarge` (these as early as the admission
-        is known), and whatever `chunks` raises.
+        While nothing is known but the caller, it is judged by all purposes open to them, until `admit` knows better.
+        Raises `Unprocessable` for an empty file, `TypeNotAllowed`, `FileTooLarge`, `Denied`, and what `chunks` raises.
         """
         head = await _head_of(chunks)
         media_type = media_type_of(head)
         if not head:
             raise Unprocessable("The file is empty", fields={"files": "is empty"})
-        if admission is not None:
-            check_type(admission.purpose, media_type)
-        limit = self._limit(admission)
+        if isinstance(known, Admission):
+            check_type(known.purpose, media_type)
+        limit = self._limit(known)
         asset_id, object_key = reserved or self._new_names()
         digest = hashlib.sha256()
         size = 0
@@ -125,40 +120,63 @@ class Ingest:
         check_type(admission.purpose, staged.media_type)
         if staged.size > self._limit(admission):
             raise too_large(self._limit(admission))
+        asset = await self._recorded(staged, admission)
+        try:
+            stored = await staged.sink.commit()
+        except BaseException:
+            with suppress(AssetgateError):  # then the sweeper finds the record, and by it what was stored
+                await self._metadata.discard(asset.id)
+            raise
+        ready = await self._make_ready(asset, stored)
+        if ready is None:
+            # An engine that lost the answer and asked again hears no as well, so look what has become of it.
+            ready = (await self._metadata.get([asset.id])).get(asset.id)
+        if ready is None or ready.state is not State.READY:
+            # The sweeper took it for abandoned, as a clock that jumps by a day has it: no record leads to the bytes.
+            await self._storage.delete([asset.object_key])
+            raise TooManyRequests("The upload took too long; send it again", headers={"Retry-After": "1"})
+        return ready
+
+    async def _recorded(self, staged: Staged, admission: Admission) -> Asset:
+        """Add the record, not ready yet. Raises `TooManyRequests` for a guest who would hold too much."""
         now = milliseconds(self._clock())
         asset = self._new_asset(staged, admission, now)
-        quota = self._guest_quota if admission.by_guest else None
         try:
-            await self._metadata.add(asset, quota, now)
+            await self._metadata.add(asset, self._guest_quota if admission.by_guest else None, now)
         except QuotaExceeded as exceeded:
             raise TooManyRequests(
                 f"Guests may keep no more: {exceeded.limit} is reached",
                 error="guest_quota_exceeded",
                 headers={"Retry-After": str(GUEST_RETRY_AFTER)},
             ) from exceeded
-        try:
-            stored = await staged.sink.commit()
-        except BaseException:
-            # Nothing was stored, or the sweeper finds it by the record when this fails as well.
-            await self._metadata.discard(asset.id)
-            raise
-        ready = await self._metadata.change(
-            asset.id, {"state": State.READY, "object_version": stored.version}, when=State.PENDING
-        )
-        if ready is None:  # the sweeper took it for abandoned: a clock that jumped by a day
-            raise TooManyRequests("The upload took too long; send it again", headers={"Retry-After": "1"})
-        return ready
+        return asset
 
     def _new_names(self) -> tuple[str, str]:
         asset_id = new_asset_id(self._randomness)
         return asset_id, object_key_of(asset_id)
 
-    def _limit(self, admission: Admission | None) -> int:
-        if admission is None:
-            return self.largest
-        if admission.by_guest:
-            return min(admission.purpose.max_bytes, self._guest_quota.max_bytes)
-        return admission.purpose.max_bytes
+    async def _make_ready(self, asset: Asset, stored: Stored) -> Asset | None:
+        changes: Changes = {"state": State.READY, "object_version": stored.version}
+        try:
+            return await self._metadata.change(asset.id, changes, when=State.PENDING)
+        except AssetgateError:
+            # Perhaps it is ready and only the answer was lost: then this does nothing. Else the sweeper takes the bytes
+            # soon, and not as late as those of abandoned uploads.
+            now = milliseconds(self._clock())
+            lost: Changes = {"state": State.DELETED, "deleted_at": now, "updated_at": now}
+            with suppress(AssetgateError):
+                await self._metadata.change(asset.id, lost, when=State.PENDING)
+            raise
+
+    def _limit(self, known: Admission | Caller) -> int:
+        """How large a file may be: nobody fills the disk before naming a purpose."""
+        if isinstance(known, Admission):
+            purposes, by_guest = [known.purpose], known.by_guest
+        else:
+            purposes = open_to(known, self.purposes.values())
+            by_guest = known.kind in {CallerKind.ANONYMOUS, CallerKind.GUEST}
+        largest = max(purpose.max_bytes for purpose in purposes)
+        return min(largest, self._guest_quota.max_bytes) if by_guest else largest
 
     def _new_asset(self, staged: Staged, admission: Admission, now: int) -> Asset:
         asset = Asset(

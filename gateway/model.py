@@ -57,6 +57,7 @@ class Asset:
             self.purpose,
             self.object_key,
             self.object_version,
+            self.size,
         )
 
     @cached_property

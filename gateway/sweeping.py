@@ -43,7 +43,9 @@ class OrphanReport:
     objects: int = 0
     records: int = 0
     strays: list[str] = field(default_factory=list)
+    stray_count: int = 0
     lost: list[str] = field(default_factory=list)
+    lost_count: int = 0
     removed: int = 0
 
 
@@ -85,6 +87,7 @@ class Sweeper:
                 await self._note_lost(report, record[0], record[1], remove=remove)
             if len(strays) == PAGE:
                 await self._note_strays(report, strays, remove=remove)
+            if stored is not None and report.objects % PAGE == 0:
                 progress("compared", report.objects)
         await self._note_strays(report, strays, remove=remove)
         progress("compared", report.objects)
@@ -102,10 +105,12 @@ class Sweeper:
                     # Lost records are told of but kept: a storage that is mounted wrong looks just like that.
                     found = await self.orphans(remove=False)
                     log.info(
-                        "compared %d objects, %d strays, %d lost", found.objects, len(found.strays), len(found.lost)
+                        "compared %d objects, %d strays, %d lost", found.objects, found.stray_count, found.lost_count
                     )
             except AssetgateError as trouble:
                 log.warning("the sweep stopped early: %s", trouble.error)
+            except Exception:  # nobody would notice that the sweeper had ended until the disk is full
+                log.exception("the sweep failed")
 
     async def _expire(self, report: SweepReport, progress: Progress) -> None:
         now = milliseconds(self._clock())
@@ -135,12 +140,14 @@ class Sweeper:
         if remove and strays:
             await self._storage.delete(strays)
             report.removed += len(strays)
+        report.stray_count += len(strays)
         report.strays += strays[: REPORTED - len(report.strays)]
         strays.clear()
 
     async def _note_lost(self, report: OrphanReport, key: str, asset_id: str, *, remove: bool) -> None:
         if await self._storage.stat(key) is not None:
             return  # it was written while the two streams ran
+        report.lost_count += 1
         if len(report.lost) < REPORTED:
             report.lost.append(asset_id)
         if remove:

@@ -20,7 +20,8 @@ class Caller:
     """Who asks, as far as their credentials prove it.
 
     `id` is the user id, the guest session's hash or the service's name. A user who also carries a guest cookie has that
-    session's hash in `guest`: holding the cookie proves the session just as it did before signing in.
+    session's hash in `guest`: holding the cookie proves the session just as it did before signing in. After `until`
+    (seconds since 1970) the credential has to be judged again.
     """
 
     kind: CallerKind
@@ -30,6 +31,7 @@ class Caller:
     guest: str | None = None
     by_cookie: bool = False
     address: str | None = None
+    until: float | None = None
 
     @property
     def owner(self) -> str | None:
@@ -76,7 +78,8 @@ class Visibility(StrEnum):
 class Subject:
     """The facts of an asset that a decision may read. `locator` and `version` name its bytes to the storage.
 
-    `expires_at` is in milliseconds since 1970 or None; `revoked_at` in whole seconds since 1970 or None.
+    `expires_at` is in milliseconds since 1970 or None; `revoked_at` in whole seconds since 1970 or None; `size` in
+    bytes, or None where nobody needs it.
     """
 
     asset_id: str
@@ -88,6 +91,7 @@ class Subject:
     purpose: str = ""
     locator: str = ""
     version: str = ""
+    size: int | None = None
 
     def is_live(self, now: float) -> bool:
         """Tell whether the asset is ready and unexpired at `now`, in seconds since 1970."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,6 +42,22 @@ def may_upload(caller: Caller, purpose: Purpose, visibility: Visibility | None =
     if purpose.owner == SYSTEM:
         return SYSTEM
     return caller.owner or SYSTEM
+
+
+def open_to(caller: Caller, purposes: Iterable[Purpose]) -> list[Purpose]:
+    """Return the purposes that `caller` may upload for. Raises `Denied` when there is none."""
+    found: list[Purpose] = []
+    closed = Denied(Reason.PURPOSE_NOT_ALLOWED, ROOM)
+    for purpose in purposes:
+        try:
+            may_upload(caller, purpose)
+        except Denied as denied:
+            closed = denied
+        else:
+            found.append(purpose)
+    if not found:
+        raise closed
+    return found
 
 
 def default_visibility(caller: Caller, purpose: Purpose) -> Visibility:

@@ -22,6 +22,7 @@ from tests.support.servers.d1 import D1
 from tests.support.servers.nginx import Nginx
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.s3 import S3Server
+from tests.support.storage import aws_environment
 
 IN_CI = os.environ.get("CI") == "true"
 S3_SERVERS = ["swift", "ceph"] if IN_CI or ceph_module.present() else ["swift"]
@@ -63,6 +64,13 @@ def swift() -> Iterator[S3Server]:
     """OpenStack Swift's S3 API."""
     with swift_module.running() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def swift_keys(swift: S3Server) -> Iterator[S3Server]:
+    """Swift, with its keys in this process's AWS environment for as long as a module's tests run."""
+    with aws_environment(swift.environment):
+        yield swift
 
 
 @pytest.fixture(scope="session")

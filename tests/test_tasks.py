@@ -256,6 +256,7 @@ async def test_a_slow_creation_goes_on_when_its_client_has_left(ai: Bench) -> No
         {"mediaType": "smell"},
         {"mediaType": None},
         {"prompt": 7},
+        {"prompt": "a\0b"},
         {"prompt": "x" * 100_001},
         {"options": []},
         {"surprise": 1},

@@ -24,15 +24,15 @@ from gateway.web.observed import set_up_logging
 def serve(config: Path | None, slot: int | None, listening: int | None, ready: int | None) -> None:
     """Run the gateway. Without settings it is the embedded mode: SQLite and files under ./data."""
     started = start(config)
-    set_up_logging(started.settings.log.format)
+    access_log = set_up_logging(started.settings.log.format)
     if slot is not None and listening is not None and ready is not None:
         own = socket.socket(fileno=listening)
-        run(serve_here(started.settings, own, lambda: _tell(ready), sweeps=slot == 0))
+        run(serve_here(started.settings, own, lambda: _tell(ready), access_log, sweeps=slot == 0))
         return
     workers = started.settings.server.workers or os.cpu_count() or 1
     sockets = listen(started.settings.server, workers)
     if workers == 1:
-        run(serve_here(started.settings, sockets[0], lambda: _announce(started, sockets[0]), sweeps=True))
+        run(serve_here(started.settings, sockets[0], lambda: _announce(started, sockets[0]), access_log, sweeps=True))
     else:
         supervisor = Supervisor(config, started.settings.server, sockets)
         run(supervisor.run(lambda: _announce(started, sockets[0])))

@@ -40,6 +40,7 @@ class Copier:
         self.filling = filling
         self._sources = sources
         self._slots = slots
+        self._largest = max(purpose.max_bytes for purpose in ingest.purposes.values())
 
     async def give_up(self, copy: Copy) -> Asset | None:
         """Take the reserved asset out of service; return it if an attempt has stored it after all."""
@@ -72,7 +73,7 @@ class Copier:
         task = await self._tasks.get(copy.task_id) if copy.task_id and copy.url is None else None
         async with (
             self._slots.of(copy.url),
-            self._sources.open(copy, task, self._ingest.largest) as chunks,
+            self._sources.open(copy, task, self._largest) as chunks,
         ):
             head = await _head_of(chunks)
             admission = self._admission(copy, media_type_of(head))

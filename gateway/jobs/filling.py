@@ -85,7 +85,11 @@ class Filling:
         }
         ready = await self._metadata.change(staged.asset_id, changes, when=State.PENDING)
         if ready is None:
+            # An engine that lost the answer and asked again hears no as well, so look what has become of it.
+            ready = (await self._metadata.get([staged.asset_id])).get(staged.asset_id)
+        if ready is None or ready.state is not State.READY or ready.object_key != staged.object_key:
             await self._storage.delete([staged.object_key])
+            return None
         return ready
 
     def _pending(self, copy: Copy) -> Asset:

@@ -115,9 +115,9 @@ class Settler:
             "retention_ends": ends,
             "answer_id": self._randomness(16).hex(),
         }
-        copying = await self._records.tasks.copy(task, changes, copies)
-        if copying is None:
-            return await self._current(task)
+        copying = await self._records.tasks.copy(task, changes, copies) or await self._current(task)
+        if copying.answer_id != changes["answer_id"]:
+            return copying  # the media of another answer are being copied
         for copy, item in zip(copies, job.media, strict=True):
             if item.inline is not None:
                 self._inline.hold(copy, item.inline)

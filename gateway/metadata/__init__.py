@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
+from gateway.metadata.news import News
 from gateway.metadata.task_records import TaskRecords
 from gateway.model import Asset
 from policies.model import State, Visibility
@@ -167,6 +168,11 @@ class Schema(Protocol):
 
 class Metadata(Assets, Housekeeping, Schema, Protocol):
     """All that a member of the family does."""
+
+    @property
+    def news(self) -> News:
+        """How a memory of its records hears of their changes (see `gateway.metadata.remembered`)."""
+        ...
 
     @property
     def task_records(self) -> TaskRecords:

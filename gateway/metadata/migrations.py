@@ -8,6 +8,7 @@ refused, with all that follows.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Final
 from gateway.clock import Clock, milliseconds
 from gateway.errors import CannotStart, RecordsFault
 from gateway.metadata import MigrationStatus
-from gateway.metadata.driver import Driver, Row, Statement
+from gateway.metadata.driver import Driver, Row, Script, Statement
 from gateway.resources import resource
 
 _NAME: Final = re.compile(r"\d{4}_(pre|post)_[a-z0-9_]+\.sql\Z")
@@ -84,15 +85,30 @@ class Migrations:
         return [MigrationStatus(name, applied[name][2] if name in applied else None) for name in sorted(names)]
 
     async def _applied(self) -> Mapping[str, Row]:
-        lock = self._driver.dialect.lock_schema
-        before: list[Statement] = [(lock, ())] if lock else []
-        rows = (await self._driver.batch([*before, (_TABLE, ()), (_APPLIED, ())]))[-1]
+        statements: list[Statement] = [*self._locked(), (_TABLE, ()), *self._adopting(), (_APPLIED, ())]
+        rows = (await self._driver.batch(statements, patient=True))[-1]  # another node may be migrating
         return {row[0]: row for row in rows}
 
+    def _locked(self) -> list[Statement]:
+        lock = self._driver.dialect.lock_schema
+        return [(lock, ())] if lock else []
+
+    def _adopting(self) -> list[Statement]:
+        """Take over what another tool applied: it keeps a list of its own, without checksums."""
+        dialect = self._driver.dialect
+        if dialect.other_list is None or dialect.adopt is None:
+            return []
+        checksums = {migration.name: migration.checksum for migration in known(self._driver.engine)}
+        return [(dialect.other_list, ()), (dialect.adopt, (json.dumps(checksums), milliseconds(self._clock())))]
+
     async def _apply(self, migration: Migration) -> bool:
-        row: Statement = (_APPLY, (migration.name, migration.checksum, milliseconds(self._clock())))
+        note = self._driver.dialect.note
+        rows: list[Statement] = [(_APPLY, (migration.name, migration.checksum, milliseconds(self._clock())))]
+        rows += [(note, (migration.name,))] if note else []
+        texts = [Script(migration.text)] if self._driver.dialect.scripts else migration.statements()
+        statements: list[Statement] = [(text, ()) for text in texts]
         try:
-            await self._driver.batch([row, *((statement, ()) for statement in migration.statements())])
+            await self._driver.batch([*self._locked(), *rows, *statements], patient=True)
         except RecordsFault as fault:
             applied = await self._applied()
             if migration.name not in applied:

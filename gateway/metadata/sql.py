@@ -1,7 +1,7 @@
 """The statements on the records, in the SQL that PostgreSQL, SQLite and D1 share.
 
 Parameters are numbered `$1`, `$2` as PostgreSQL has them. A number that stands in no comparison with a column is cast,
-so that PostgreSQL knows its type.
+so that PostgreSQL knows its type. What changes records returns their ids first: so the news of it are known.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ EXPIRE: Final = _sql("""
     RETURNING <columns>
 """)
 
-# An object that an asset in service shares keeps its bytes until that one goes as well.
-DISCARD: Final = _sql("DELETE FROM assets WHERE id = $1 AND state = 'pending'")
+DISCARD: Final = _sql("DELETE FROM assets WHERE id = $1 AND state = 'pending' RETURNING id")
 
+# An object that an asset in service shares keeps its bytes until that one goes as well.
 UNSWEPT: Final = _sql("""
     SELECT <columns> FROM assets
     WHERE stored = 1 AND <out_of_service> AND id > $1 AND NOT EXISTS (
@@ -122,7 +122,7 @@ UNSWEPT: Final = _sql("""
     ORDER BY id LIMIT $2
 """)
 
-SWEPT: Final = _sql("UPDATE assets SET stored = 0 WHERE id IN <ids> AND <out_of_service>")
+SWEPT: Final = _sql("UPDATE assets SET stored = 0 WHERE id IN <ids> AND <out_of_service> RETURNING id")
 
 FORGET: Final = _sql("""
     DELETE FROM assets WHERE id IN (

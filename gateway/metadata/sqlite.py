@@ -6,6 +6,7 @@ import functools
 import re
 import sqlite3
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote
@@ -13,8 +14,10 @@ from urllib.parse import parse_qsl, unquote
 from gateway.clock import Clock
 from gateway.errors import CannotStart
 from gateway.metadata import Metadata
-from gateway.metadata.driver import Dialect, Row, Statement
+from gateway.metadata.bulletin import Bulletin, BulletinNews
+from gateway.metadata.driver import Dialect, Row, Statement, changed_ids
 from gateway.metadata.lanes import Lane
+from gateway.metadata.news import News, Silence
 from gateway.metadata.queries import SqlMetadata
 from gateway.settings import Settings
 from gateway.settings.units import parse_duration
@@ -31,33 +34,50 @@ async def open_metadata(settings: Settings, clock: Clock) -> Metadata:
     reader = functools.partial(connect, path, busy_timeout)
     writer = await Lane.open([functools.partial(_connect_writer, path, busy_timeout)])
     try:
+        board = await writer.run(lambda _: Bulletin(path))
         readers = await Lane.open([reader] * READERS)
     except BaseException:
         await writer.close()
         raise
-    return SqlMetadata(SqliteDriver(writer, readers), clock)
+    return SqlMetadata(SqliteDriver(writer, readers, board), clock)
 
 
 class SqliteDriver:
-    """Runs statements on SQLite: what writes on one lane, what reads on another."""
+    """Runs statements on SQLite: what writes on one lane, what reads on another.
+
+    Without a board nobody else can change the records: they are in the memory of this process.
+    """
 
     engine = "sqlite"
     dialect = Dialect()
 
-    def __init__(self, writer: Lane, readers: Lane) -> None:
+    def __init__(self, writer: Lane, readers: Lane, board: Bulletin | None = None) -> None:
         self._writer = writer
         self._readers = readers
+        self._board = board
+
+    @property
+    def news(self) -> News:
+        return Silence(lasting=True) if self._board is None else BulletinNews(self._board)
 
     async def fetch(self, statement: Statement) -> Sequence[Row]:
         return await self._readers.run(functools.partial(_run, statement))
 
-    async def batch(self, statements: Sequence[Statement]) -> Sequence[Sequence[Row]]:
-        return await self._writer.run(functools.partial(_transact, statements))
+    async def batch(
+        self,
+        statements: Sequence[Statement],
+        *,
+        patient: bool = False,  # noqa: ARG002 - no statement has a limit here
+    ) -> Sequence[Sequence[Row]]:
+        return await self._writer.run(functools.partial(_transact, statements, self._board))
 
     async def close(self) -> None:
         # The writer last: the last connection that closes folds the write-ahead log into the file.
         await self._readers.close()
         await self._writer.close()
+        board, self._board = self._board, None
+        if board is not None:
+            board.close()
 
 
 def _location(url: str) -> tuple[Path, float]:
@@ -96,12 +116,15 @@ def connect(path: Path | str, busy_timeout: float = BUSY_TIMEOUT) -> sqlite3.Con
     return connection
 
 
-def _transact(statements: Sequence[Statement], connection: sqlite3.Connection) -> Sequence[Sequence[Row]]:
+def _transact(
+    statements: Sequence[Statement], board: Bulletin | None, connection: sqlite3.Connection
+) -> Sequence[Sequence[Row]]:
     # At once the only writer: a transaction that began by reading could not become one when another wrote meanwhile.
     connection.execute("BEGIN IMMEDIATE")
     try:
         results = [_run(statement, connection) for statement in statements]
-        connection.execute("COMMIT")
+        with board.announced(changed_ids(statements, results)) if board else nullcontext():
+            connection.execute("COMMIT")
     except BaseException:
         # A full disk has rolled it back already.
         if connection.in_transaction:
@@ -112,10 +135,10 @@ def _transact(statements: Sequence[Statement], connection: sqlite3.Connection) -
 
 def _run(statement: Statement, connection: sqlite3.Connection) -> Sequence[Row]:
     text, values = statement
-    return connection.execute(_numbered(text), values).fetchall()
+    return connection.execute(numbered(text), values).fetchall()
 
 
 @functools.lru_cache(maxsize=_STATEMENTS)
-def _numbered(text: str) -> str:
+def numbered(text: str) -> str:
     """Write `$1` as SQLite does: `?1`."""
     return re.sub(r"\$(\d+)", r"?\1", text)

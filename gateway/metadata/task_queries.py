@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from gateway.errors import RecordsFault
 from gateway.metadata import task_sql as sql
 from gateway.metadata.driver import Driver, Row, Statement
 from gateway.metadata.task_records import (
@@ -30,9 +31,11 @@ class SqlTasks:
 
     async def add(self, task: Task) -> Task:
         insert: Statement = (sql.ADD_TASK, sql.values_of(task))
-        by_key: Statement = (sql.GET_TASK_BY_KEY, (task.user_id, task.idempotency_key))
-        added, same = await self._driver.batch([insert, by_key])
-        return task if added else sql.read(Task, same[0])
+        same: Statement = (sql.GET_SAME_TASK, (task.id, task.user_id, task.idempotency_key))
+        _, found = await self._driver.batch([insert, same])
+        if not found:
+            raise RecordsFault  # another index refused it
+        return sql.read(Task, found[0])
 
     async def get(self, task_id: str) -> Task | None:
         return _task(await self._driver.fetch((sql.GET_TASK, (task_id,))))

@@ -49,7 +49,8 @@ def _sql(text: str, **more: str) -> str:
 # Whichever of the unique indexes it meets: the key of the same user, or the same item of a provider.
 ADD_TASK: Final = _sql("INSERT INTO tasks (<task>) SELECT <task_values> WHERE true ON CONFLICT DO NOTHING RETURNING id")
 GET_TASK: Final = _sql("SELECT <task> FROM tasks WHERE id = $1")
-GET_TASK_BY_KEY: Final = _sql("SELECT <task> FROM tasks WHERE user_id = $1 AND idempotency_key = $2")
+# By its own id as well: an engine that lost the answer and asked again finds the task there.
+GET_SAME_TASK: Final = _sql("SELECT <task> FROM tasks WHERE id = $1 OR user_id = $2 AND idempotency_key = $3")
 
 LIST_TASKS: Final = _sql("SELECT <task> FROM tasks WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2")
 LIST_TASKS_AFTER: Final = _sql("""

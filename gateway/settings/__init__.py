@@ -30,6 +30,8 @@ Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(parse_list)]
 SCOPES = frozenset({"sign", "upload", "read", "resolve", "tasks", "admin"})
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_SMALLEST_SLICE = 64 * 1024  # bytes; below it, files and requests cost more than the bytes
+_LARGEST_SLICE = 64 * 1024 * 1024  # bytes; above it, a seek fetches far more than is looked at
 _SHORTEST_KEY = 16  # bytes; RFC 2104, section 3, discourages HMAC keys shorter than the hash, and these are the floor
 
 
@@ -83,6 +85,7 @@ class Server(Section):
     public_url: Annotated[str, AfterValidator(_checked_public_url)] | None = None
     trusted_proxies: Networks
     max_json_bytes: Size
+    body_timeout: Duration
     drain_timeout: Duration
     express: bool
 
@@ -92,9 +95,57 @@ class Cors(Section):
     max_age: Duration
 
 
+class Postgres(Section):
+    """How `metadata = "postgresql://…"` is used. `listen_url` leads past the pooler, for LISTEN alone."""
+
+    pool_size: int = Field(ge=1, le=1000)
+    connect_timeout: Duration
+    statement_timeout: Duration
+    pgbouncer: bool
+    listen_url: SecretStr | None = None
+
+
+class D1(Section):
+    """How `metadata = "d1://…"` is used."""
+
+    api_token: SecretStr | None = None
+    base_url: Annotated[str, AfterValidator(_checked_public_url)]
+    requests_per_second: float = Field(gt=0)
+    burst: int = Field(ge=1)
+    longest_wait: Duration
+    timeout: Duration
+
+
+class Records(Section):
+    """How long records are remembered; `remember` is how many, 0 none."""
+
+    remember: int = Field(ge=0)
+    remember_for: Duration
+    unannounced_for: Duration
+    absent_for: Duration
+    stale_for: Duration
+
+
 class Cache(Section):
     path: str
     max_bytes: Size
+    slice_bytes: Annotated[Size, Field(ge=_SMALLEST_SLICE, le=_LARGEST_SLICE)]
+    read_ahead: Size
+    admit_after: int = Field(ge=1)
+
+
+class S3(Section):
+    """Bounds of an s3:// storage. `attempts` counts the first one; the timeouts are in seconds."""
+
+    read_connections: int = Field(ge=1, le=65536)
+    read_patience: Duration
+    write_connections: int = Field(ge=1, le=65536)
+    connect_timeout: Duration
+    answer_timeout: Duration
+    idle_timeout: Duration
+    attempts: int = Field(ge=1, le=100)
+    retry_delay: Duration
+    ca_file: str | None = None
 
 
 class Signing(Section):
@@ -189,6 +240,8 @@ class Delivery(Section):
     resource_policy: Literal["same-origin", "same-site", "cross-origin"]
     public_max_age: Duration
     public_stale_while_revalidate: Duration
+    redirect_sessions: bool
+    accel_files: bool
 
 
 class Policies(Section):
@@ -257,6 +310,10 @@ class Settings(Section):
     cors: Cors
     metadata: str
     storage: str
+    postgres: Postgres
+    d1: D1
+    records: Records
+    s3: S3
     cache: Cache
     signing: Signing
     identity: Identity

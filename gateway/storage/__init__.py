@@ -78,3 +78,32 @@ class Unfinished(Protocol):
     async def discard_unfinished(self, before: float) -> int:
         """Remove what was begun before `before` (seconds since 1970) and never committed; return how many."""
         ...
+
+
+@runtime_checkable
+class Copying(Protocol):
+    """A storage that copies an object by itself."""
+
+    async def copy(self, source_key: str, key: str) -> Stored:
+        """Make `key` a whole copy of `source_key`. Raises `StorageFault` when there is no such object."""
+        ...
+
+
+@runtime_checkable
+class Presigning(Protocol):
+    """A storage that lets the holder of a URL read one object for a while, without us."""
+
+    async def presign(
+        self,
+        grant: Grant,
+        *,
+        expires_in: float,
+        media_type: str | None = None,
+        disposition: str | None = None,
+        cache_control: str | None = None,
+    ) -> str:
+        """Sign a URL for GET alone; the other arguments are headers that its answers shall carry.
+
+        It lives `expires_in` seconds, shorter when the storage's own credentials end first. No version is pinned.
+        """
+        ...

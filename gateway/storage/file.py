@@ -15,7 +15,7 @@ from gateway.errors import CannotStart, StorageFault, StorageFull, StorageUnavai
 from gateway.resources import path_of
 from gateway.settings import Settings
 from gateway.storage import Buffer, Sink, Stored, folders
-from gateway.storage.drafts import Draft
+from gateway.storage.drafts import GATHERED, Draft
 from gateway.storage.maps import Mapped, Maps, is_same_version
 from policies.model import Action, Grant
 
@@ -105,6 +105,14 @@ class FileStorage:
             with _answered():
                 waiting += reversed(await self._run(folders.entries, self._root, entry, after))
 
+    async def copy(self, source_key: str, key: str) -> Stored:
+        source, offset = self._path(source_key), 0
+        async with self.create(key, "") as sink:
+            while piece := await self._piece(source, offset):
+                await sink.write(piece)
+                offset += len(piece)
+            return await sink.commit()
+
     async def discard_unfinished(self, before: float) -> int:
         with _answered():
             return await self._run(folders.unlink_older, self._drafts, before)
@@ -150,6 +158,13 @@ class FileStorage:
                 with _answered():
                     await self._run(mapped.load, piece)
             yield mapped.view[piece.start : piece.stop]
+
+    async def _piece(self, path: Path, offset: int) -> bytes:
+        with _answered():
+            try:
+                return await self._run(folders.read_at, path, offset, GATHERED)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise StorageFault("The bytes are missing") from None
 
     async def _run(self, step: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         return await asyncio.wrap_future(self._executor.submit(step, *args, **kwargs))

@@ -61,6 +61,11 @@ def entries(root: Path, prefix: str, after: str) -> list[str | Stored]:
     return [found[key] for key in sorted(found)]  # code points sort as their UTF-8 bytes do
 
 
+def read_at(path: Path, offset: int, length: int) -> bytes:
+    with path.open("rb") as file:
+        return os.pread(file.fileno(), length, offset)
+
+
 def unlink(paths: Sequence[Path]) -> None:
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):

@@ -57,6 +57,11 @@ class MemoryStorage:
             if key in self._objects:
                 yield self._objects[key][0]
 
+    async def copy(self, source_key: str, key: str) -> Stored:
+        if source_key not in self._objects:
+            raise StorageFault
+        return self.keep(key, self._objects[source_key][1])
+
     async def close(self) -> None:
         self._objects.clear()
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
 from pydantic import Field
 
 from gateway.clock import Clock, milliseconds
@@ -22,9 +23,12 @@ from gateway.tokens import verify
 from gateway.web.bodies import Body, ok, read_body
 from gateway.web.callers import Callers
 from gateway.web.described import described
+from gateway.web.express.memory import Asked, Decided, Decisions
 from gateway.web.filenames import clean_filename
+from gateway.web.heads import Shared
 from gateway.web.listing import encode_cursor, listing_of
-from gateway.web.middleware import REASON
+from gateway.web.middleware import CALLER, REASON
+from gateway.web.modes import STREAM, Modes
 from gateway.web.respond import respond
 from policies.engine import decide
 from policies.model import Action, Caller, Grant, Question, Rule, State, Token, Visibility
@@ -47,6 +51,9 @@ class AssetRoutes:
         rules: Sequence[Rule],
         keys: Mapping[str, bytes],
         delivery: DeliveryRules,
+        modes: Modes,
+        shared: Shared,
+        decisions: Decisions,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -57,6 +64,9 @@ class AssetRoutes:
         self._rules = rules
         self._keys = keys
         self._delivery = delivery
+        self._modes = modes
+        self._shared = shared
+        self._decisions = decisions
         self._metrics = metrics
         self._clock = clock
 
@@ -64,17 +74,27 @@ class AssetRoutes:
         """GET and HEAD: the straight line from who asks to the bytes."""
         began = time.perf_counter()
         asset_id = asset_id_of(request)
-        token = token_of(request, asset_id, self._keys, self._clock())
-        caller = await self._callers.identify(request)
-        asset = await self._asset(asset_id)
-        grant = self._decide(caller, Action.READ, asset, token)
+        grant, asset = await self.judge(request, asset_id, request.query.getall("token", []))
         self._metrics.decision.observe(time.perf_counter() - began)
         request[REASON] = grant.reason.value
-        shown = represent(_existing(asset), self._delivery, download_of(grant))
+        shown = represent(asset, self._delivery, download_of(grant))
         asked = conditionals_of(joined(request.headers.items()))
         method: Method = "HEAD" if request.method == "HEAD" else "GET"
         delivery = plan(shown, method, asked, grant, now=self._clock(), rules=self._delivery)
-        return await respond(request, delivery, grant, self._storage, self._metrics)
+        elsewhere = await self._modes.elsewhere(request, delivery, grant, self._clock())
+        if elsewhere is not None:
+            status, fields = elsewhere
+            return web.Response(status=status, headers=CIMultiDict(fields))
+        if self._modes.of(grant) == STREAM:
+            self._decisions.keep(asked_of(request), Decided(asset, grant, request[CALLER], shown))
+        return await respond(request, delivery, grant, self._storage, self._metrics, self._shared)
+
+    async def judge(self, request: web.Request, asset_id: str, tokens: Sequence[str]) -> tuple[Grant, Asset]:
+        """Decide about reading an asset. Raises `Denied`, and what is wrong with the token or the credential."""
+        token = token_of(tokens, asset_id, self._keys, self._clock())
+        caller = await self._callers.identify(request)
+        asset = await self._asset(asset_id)
+        return self._decide(caller, Action.READ, asset, token), _existing(asset)
 
     async def info(self, request: web.Request) -> web.Response:
         asset, _ = await self._granted(request, Action.INFO)
@@ -93,6 +113,7 @@ class AssetRoutes:
         caller = await self._callers.identify(request)
         asset = await self._asset(asset_id)
         grant = self._decide(caller, Action.UPDATE, asset)
+        request[REASON] = grant.reason.value
         update = await read_body(request, Update)
         changes: Changes = {"updated_at": milliseconds(self._clock())}
         if "visibility" in update.model_fields_set:
@@ -123,7 +144,10 @@ class AssetRoutes:
         asset_id = asset_id_of(request)
         caller = await self._callers.identify(request)
         asset = await self._asset(asset_id)
-        return _existing(asset), self._decide(caller, action, asset)
+        # Decided before anything is said of its being there: who must sign in first is told so of every id.
+        grant = self._decide(caller, action, asset)
+        request[REASON] = grant.reason.value
+        return _existing(asset), grant
 
     async def _asset(self, asset_id: str) -> Asset | None:
         return (await self._metadata.get([asset_id])).get(asset_id)
@@ -140,14 +164,19 @@ def asset_id_of(request: web.Request) -> str:
     return asset_id
 
 
-def token_of(request: web.Request, asset_id: str, keys: Mapping[str, bytes], now: float) -> Token | None:
-    """The verified token of the query, or None without one. Raises `Forbidden` (token_invalid)."""
-    values = request.query.getall("token", [])
-    if not values:
+def asked_of(request: web.Request) -> Asked:
+    """What the decision on this read depends on; two lines of one field are none that could be asked again."""
+    headers = request.headers
+    return Asked(request.raw_path, headers.get(hdrs.AUTHORIZATION), headers.get(hdrs.COOKIE))
+
+
+def token_of(tokens: Sequence[str], asset_id: str, keys: Mapping[str, bytes], now: float) -> Token | None:
+    """The verified token of a query, or None without one. Raises `Forbidden` (token_invalid)."""
+    if not tokens:
         return None
-    if len(values) > 1:
+    if len(tokens) > 1:
         raise Forbidden("The token is not valid", error="token_invalid")
-    return verify(values[0], asset_id, keys, now)
+    return verify(tokens[0], asset_id, keys, now)
 
 
 def _existing(asset: Asset | None) -> Asset:

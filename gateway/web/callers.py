@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from gateway.errors import CredentialInvalid, Forbidden
+from gateway.errors import CredentialInvalid, Forbidden, InvalidRequest
 from gateway.identity import Identified, guest, refused
 from gateway.identity.better_auth import BetterAuthSessions, cookie_names
 from gateway.identity.guest import GuestSessions
@@ -19,12 +18,14 @@ from gateway.identity.jwt import JwtVerifier
 from gateway.identity.service import ServiceKeys
 from gateway.model import PATH_PREFIX
 from gateway.settings import Identity, Server
-from gateway.web.middleware import CALLER, HEADERS
+from gateway.web.addresses import Proxies, parsed
+from gateway.web.middleware import CALLER, HEADERS, peer_of
 from policies.model import ANONYMOUS, Caller, CallerKind
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 SERVICE_KEY_PREFIX: Final = "ag_"
-Networks = Sequence[IPv4Network | IPv6Network]
+# RFC 3986, section 3.2.2, less what no browser sends; it ends up in URLs of ours.
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Callers:
@@ -47,10 +48,13 @@ class Callers:
         self._services = services
         self._guests = guests
         self._server = server
+        self.proxies = Proxies(server.trusted_proxies)
         self._origins = frozenset(origins)
 
     async def identify(self, request: web.Request) -> Caller:
         """Return who asks. Raises `CredentialInvalid`, and `Forbidden` (cross_site) for a forged form of theirs."""
+        if not _HOST.fullmatch(request.host):
+            raise InvalidRequest("The Host header is malformed", fields={"Host": "is malformed"})
         caller = await self._by_header(request) or await self._by_cookie(request)
         caller = replace(caller, address=self.address(request))
         request[CALLER] = caller
@@ -59,25 +63,11 @@ class Callers:
         return caller
 
     def address(self, request: web.Request) -> str | None:
-        """The client's address: the peer's, or what trusted proxies say of it, nearest first."""
-        peer = peer_of(request)
-        forwarded = request.headers.get("X-Forwarded-For")
-        if forwarded is None or not self.is_trusted(peer):
-            return peer
-        for hop in reversed([part.strip() for part in forwarded.split(",")]):
-            if not _is_address(hop):
-                return peer
-            peer = hop
-            if not self.is_trusted(hop):
-                break
-        return peer
-
-    def is_trusted(self, address: str | None) -> bool:
-        """Tell whether the address is a proxy whose `X-Forwarded-…` headers are believed."""
-        return bool(self._server.trusted_proxies) and _is_within(address, self._server.trusted_proxies)
+        """The client's address, as far as trusted proxies tell it."""
+        return self.proxies.client(peer_of(request), request.headers.get("X-Forwarded-For"))
 
     def is_behind_trusted_proxy(self, request: web.Request) -> bool:
-        return self.is_trusted(peer_of(request))
+        return self.proxies.trusts(peer_of(request))
 
     def base(self, request: web.Request) -> str:
         """The base of absolute URLs: `server.public_url`, else what the request (or a trusted proxy) names."""
@@ -87,6 +77,8 @@ class Callers:
         if self.is_behind_trusted_proxy(request):
             scheme = request.headers.get("X-Forwarded-Proto", scheme)
             host = request.headers.get("X-Forwarded-Host", host)
+            if scheme not in {"http", "https"} or not _HOST.fullmatch(host):
+                raise InvalidRequest("The proxy's X-Forwarded-Proto or X-Forwarded-Host is malformed")
         return f"{scheme}://{host}"
 
     def is_secure(self, request: web.Request) -> bool:
@@ -140,6 +132,7 @@ class Callers:
             CallerKind.USER,
             identified.id,
             roles=identified.roles,
+            until=identified.until,
             guest=self._guest_beside(request.cookies),
             by_cookie=by_cookie,
         )
@@ -166,31 +159,9 @@ class Callers:
             raise Forbidden("The request comes from another site", error="cross_site")
 
 
-def peer_of(request: web.BaseRequest) -> str | None:
-    """The address at the other end of the connection; None on a Unix socket."""
-    peer = request.transport.get_extra_info("peername") if request.transport else None
-    return str(peer[0]) if isinstance(peer, tuple) else None
-
-
-@lru_cache(maxsize=4096)
-def _is_within(address: str | None, networks: Networks) -> bool:
-    if address is None or not _is_address(address):
-        return False
-    parsed = ip_address(address)
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return any((mapped or parsed) in network for network in networks)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_loopback(text: str) -> bool:
-    return _is_address(text) and ip_address(text).is_loopback
+    address = parsed(text)
+    return address is not None and address.is_loopback
 
 
 def _origin_of(url: str) -> str:

@@ -8,32 +8,28 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.settings import Cors
+from gateway.web.heads import SERVER, Shared
+from gateway.web.middleware import STARTED
 
 METHODS: Final = "GET, HEAD, POST, PATCH, DELETE"
 HEADERS: Final = "Authorization, Content-Type, Range, If-Range, If-Match, If-None-Match"
-EXPOSED: Final = (
-    "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, Last-Modified, Retry-After, X-Request-Id"
-)
 
 
 class CrossOrigin:
     """The headers of CORS."""
 
     def __init__(self, settings: Cors) -> None:
-        self._origins = frozenset(settings.origins)
+        self._shared = Shared.of(settings)
         self._max_age = str(int(settings.max_age))
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """A signal for `on_response_prepare`: whatever is answered carries them, errors too."""
-        if not self._origins:
-            return
-        varies = response.headers.get(hdrs.VARY)
-        response.headers[hdrs.VARY] = f"{varies}, Origin" if varies else "Origin"
-        origin = request.headers.get(hdrs.ORIGIN)
-        if origin in self._origins:
-            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
-            response.headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
-            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
+        if request.get(STARTED):
+            return  # the head of an asset has them already
+        response.headers.setdefault(hdrs.SERVER, SERVER)
+        varies = response.headers.popall(hdrs.VARY, ())
+        response.headers.extend(self._shared.vary(tuple((hdrs.VARY, value) for value in varies)))
+        response.headers.extend(self._shared.allowed(request.headers.get(hdrs.ORIGIN)))
 
     def middleware(self) -> Middleware:
         @web.middleware

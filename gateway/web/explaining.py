@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.clock import Clock, iso, milliseconds
-from gateway.errors import Forbidden, Unprocessable
+from gateway.errors import Forbidden, SignInRequired, Unprocessable
 from gateway.metadata import Metadata
 from gateway.web.assets import asset_id_of, token_of
 from gateway.web.bodies import ok
@@ -32,11 +32,13 @@ class ExplainRoutes:
     async def explain(self, request: web.Request) -> web.Response:
         asset_id = asset_id_of(request)
         caller = await self._callers.identify(request)
+        if caller.kind is CallerKind.ANONYMOUS:
+            raise SignInRequired
         if caller.kind is not CallerKind.SERVICE or "admin" not in caller.scopes:
             raise Forbidden("Only a service with the scope admin may ask why", error="scope_missing")
         other = caller_named(request.query.get("as", "anonymous"))
         action = action_named(request.query.get("action", Action.READ.value))
-        token = token_of(request, asset_id, self._keys, self._clock())
+        token = token_of(request.query.getall("token", []), asset_id, self._keys, self._clock())
         asset = (await self._metadata.get([asset_id])).get(asset_id)
         question = Question(other, action, asset.subject if asset else None, token, self._clock())
         return ok(explained(explain(question, self._rules)))

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
-from aiohttp.client_exceptions import ClientPayloadError
-from aiohttp.http_exceptions import TransferEncodingError
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
 from gateway.errors import InvalidRequest, RequestTooLarge
+from gateway.web.bodies import patience
 
 MOST_PARTS: Final = 64
 MOST_HEADERS: Final = 8  # RFC 7578 knows three
@@ -40,7 +39,10 @@ class File:
 
 
 class Form:
-    """The parts of a request in their order. Every method raises `InvalidRequest` or `RequestTooLarge`."""
+    """The parts of a request in their order.
+
+    Every method raises `InvalidRequest`, `RequestTooLarge` or `RequestTimeout`.
+    """
 
     def __init__(self, request: web.Request) -> None:
         kind, options = parse_options_header(request.headers.get("Content-Type", ""))
@@ -56,7 +58,7 @@ class Form:
             )
         except MultipartError:
             raise InvalidRequest("The boundary is malformed") from None
-        self._content = request.content
+        self._request = request
         self._events: Iterator[MultipartSegment | bytearray | None] = iter(())
         self._in_part = False
 
@@ -106,9 +108,10 @@ class Form:
                     return event
                 if self._parser.closed:
                     return None
-                data = await self._content.readany()
+                async with patience(self._request):
+                    data = await self._request.content.readany()
                 self._events = iter(self._parser.parse(data))
         except ParserLimitReached:
             raise RequestTooLarge("The form has too many parts, or a part's header is too long") from None
-        except (MultipartError, TransferEncodingError, ClientPayloadError):
+        except MultipartError:
             raise InvalidRequest("The form is malformed or ends too early") from None

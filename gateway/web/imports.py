@@ -12,7 +12,7 @@ from gateway.imports import Import, Imports
 from gateway.ingest import Ingest
 from gateway.metadata.task_records import Copy
 from gateway.model import PATH_PREFIX, REF_PREFIX
-from gateway.web.bodies import Body, ok, read_body
+from gateway.web.bodies import NO_NUL, Body, ok, read_body
 from gateway.web.callers import Callers
 from gateway.web.uploads import named_owner
 from policies.model import CallerKind, Denied, Visibility
@@ -22,9 +22,9 @@ from policies.purposes import default_visibility, may_upload
 class ImportBody(Body):
     url: Annotated[str, Field(min_length=1, max_length=8192)]
     purpose: str
-    owner: Annotated[str, Field(max_length=300)]
+    owner: Annotated[str, Field(max_length=300, pattern=NO_NUL)]
     visibility: Literal["private", "public"] | None = None
-    task: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    task: Annotated[str, Field(min_length=1, max_length=255, pattern=NO_NUL)] | None = None
 
 
 class ImportRoutes:

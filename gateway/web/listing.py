@@ -33,7 +33,8 @@ def decode_position(cursor: str) -> tuple[int, str]:
         created_at, asset_id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError, TypeError):
         raise InvalidRequest("The cursor is none of ours", fields={"cursor": "is malformed"}) from None
-    if not isinstance(created_at, int) or not isinstance(asset_id, str):
+    # No other integers are moments of records, and true is one of Python's integers.
+    if type(created_at) is not int or not 0 <= created_at < 2**53 or not isinstance(asset_id, str):
         raise InvalidRequest("The cursor is none of ours", fields={"cursor": "is malformed"})
     return created_at, asset_id
 

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.clock import Randomness
-from gateway.errors import AssetgateError, Gone, MethodNotAllowed, NotFound, of_denied
+from gateway.errors import AssetgateError, Gone, MethodNotAllowed, NotFound, SignInRequired, of_denied
 from policies.model import Caller, Denied
 
 log = logging.getLogger("assetgate.web")
@@ -21,26 +21,38 @@ REASON: Final = web.RequestKey("reason", str)
 CALLER: Final = web.RequestKey("caller", Caller)
 HEADERS: Final = web.RequestKey("headers", dict[str, str])  # to go with whatever is answered
 STARTED: Final = web.RequestKey("started", bool)  # the head of an object's answer is on its way
+ID_BYTES: Final = 12
+AT_ONCE: Final = 64  # ids that one system call for randomness is good for
 _FOREIGN_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
 
 
-class Problems:
-    """The middleware. `trusts(request)` tells whether the request id of a proxy in front is kept."""
+class RequestIds:
+    """Ids of requests: a trusted proxy's own, or new ones that cannot be guessed from others."""
 
-    def __init__(self, randomness: Randomness, trusts: Callable[[web.Request], bool]) -> None:
+    def __init__(self, randomness: Randomness, trusts: Callable[[str | None], bool]) -> None:
         self._randomness = randomness
         self._trusts = trusts
+        self._unused = ""
 
-    def request_id(self, request: web.Request) -> str:
-        given = request.headers.get("X-Request-Id", "")
-        if _FOREIGN_ID.match(given) and self._trusts(request):
+    def choose(self, given: str | None, peer: str | None) -> str:
+        if given is not None and _FOREIGN_ID.match(given) and self._trusts(peer):
             return given
-        return self._randomness(12).hex()
+        if not self._unused:
+            self._unused = self._randomness(ID_BYTES * AT_ONCE).hex()
+        chosen, self._unused = self._unused[: ID_BYTES * 2], self._unused[ID_BYTES * 2 :]
+        return chosen
+
+
+class Problems:
+    """The middleware."""
+
+    def __init__(self, request_ids: RequestIds) -> None:
+        self._request_ids = request_ids
 
     def middleware(self) -> Middleware:
         @web.middleware
         async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-            request[REQUEST_ID] = self.request_id(request)
+            request[REQUEST_ID] = self._request_ids.choose(request.headers.get("X-Request-Id"), peer_of(request))
             try:
                 response = await handler(request)
             except Exception as error:  # noqa: BLE001 - the one place that answers every error
@@ -95,6 +107,14 @@ def problem(error: AssetgateError, request_id: str) -> web.Response:
     if error.fields:
         body["fields"] = error.fields
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **error.headers}
+    if error.status == SignInRequired.status:
+        headers.setdefault(hdrs.WWW_AUTHENTICATE, "Bearer")  # RFC 9110, section 15.5.2: every 401 has a challenge
     return web.Response(
         body=orjson.dumps(body), status=error.status, headers=headers, content_type="application/problem+json"
     )
+
+
+def peer_of(request: web.BaseRequest) -> str | None:
+    """The address at the other end of the connection; None on a Unix socket."""
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    return str(peer[0]) if isinstance(peer, tuple) else None

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from gateway.delivery.plan import Delivery
 from gateway.errors import StorageFault
 from gateway.metrics import Metrics
 from gateway.storage import Buffer, Resident, Storage
+from gateway.web.heads import Shared, varying
 from gateway.web.middleware import REQUEST_ID, STARTED
 from policies.model import Grant
 
@@ -19,12 +21,13 @@ STEP: Final = 256 * 1024  # bytes a write; larger ones gained nothing when measu
 
 
 async def respond(
-    request: web.Request, delivery: Delivery, grant: Grant, storage: Storage, metrics: Metrics
+    request: web.Request, delivery: Delivery, grant: Grant, storage: Storage, metrics: Metrics, shared: Shared
 ) -> web.StreamResponse:
     """Send the head and the wanted bytes. Trouble before the first byte raises; after it the connection breaks."""
-    response = web.StreamResponse(status=delivery.status, headers=dict(delivery.headers))
-    response.headers["X-Request-Id"] = request[REQUEST_ID]
+    more = varying(delivery, request[REQUEST_ID], request.headers.get("Origin"), shared)
+    response = web.StreamResponse(status=delivery.status, headers=CIMultiDict(delivery.fixed + more))
     if delivery.wanted is None:
+        request[STARTED] = True
         await response.prepare(request)
         return response
     async with opened(storage, grant, delivery.wanted) as buffers:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.web.assets import AssetRoutes
+from gateway.web.authorizing import AuthorizeRoutes
+from gateway.web.bodies import go_ahead
 from gateway.web.claims import ClaimRoutes
 from gateway.web.explaining import ExplainRoutes
 from gateway.web.health import HealthRoutes
@@ -28,6 +30,7 @@ class Handlers:
     signatures: SignatureRoutes
     claims: ClaimRoutes
     explaining: ExplainRoutes
+    authorizing: AuthorizeRoutes
     tasks: TaskRoutes
     notify: NotifyRoutes
     imports: ImportRoutes
@@ -38,7 +41,7 @@ class Handlers:
 
 def table(to: Handlers) -> list[web.RouteDef]:
     """Every route. `GET` answers `HEAD` as well."""
-    return [
+    routes = [
         web.post("/api/storage/upload-media", to.uploads.upload_media),
         web.get("/api/storage/assets", to.assets.list),
         web.post("/api/storage/assets/sign", to.signatures.sign),
@@ -50,6 +53,7 @@ def table(to: Handlers) -> list[web.RouteDef]:
         web.get("/api/storage/assets/{id}/info", to.assets.info),
         web.post("/api/storage/assets/{id}/revoke", to.assets.revoke),
         web.get("/api/storage/assets/{id}/explain", to.explaining.explain),
+        web.get("/api/storage/authorize", to.authorizing.authorize),
         web.post("/api/storage/assets/import", to.imports.take),
         web.post("/api/ai/generate", to.tasks.generate),
         web.post("/api/ai/query", to.tasks.query),
@@ -64,3 +68,6 @@ def table(to: Handlers) -> list[web.RouteDef]:
         web.get("/metrics", to.health.metrics),
         web.get("/openapi.json", to.health.openapi),
     ]
+    for route in routes:
+        route.kwargs["expect_handler"] = go_ahead
+    return routes

@@ -15,7 +15,7 @@ from gateway.metadata.task_records import Task, TaskListing
 from gateway.providers import MediaType
 from gateway.sharing import LARGEST_BATCH, Sharing
 from gateway.tasks import TaskService, Wanted
-from gateway.web.bodies import Body, ok, read_body
+from gateway.web.bodies import NO_NUL, Body, ok, read_body
 from gateway.web.callers import Callers
 from gateway.web.listing import decode_position, encode_position, limit_of
 from gateway.web.references import referenced
@@ -26,22 +26,22 @@ LONGEST_PROMPT: Final = 100_000  # characters
 SCOPE: Final = "tasks"
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
-UserId = Annotated[str, Field(min_length=1, max_length=255)]
+Name = Annotated[str, Field(min_length=1, max_length=255, pattern=NO_NUL)]
 
 
 class GenerateBody(Body):
-    provider: Annotated[str, Field(min_length=1, max_length=64)]
-    model: Annotated[str, Field(min_length=1, max_length=255)]
+    provider: Name
+    model: Name
     media_type: MediaType
-    prompt: Annotated[str, Field(max_length=LONGEST_PROMPT)] = ""
-    scene: Annotated[str, Field(max_length=255)] | None = None
+    prompt: Annotated[str, Field(max_length=LONGEST_PROMPT, pattern=NO_NUL)] = ""
+    scene: Annotated[str, Field(max_length=255, pattern=NO_NUL)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
-    user_id: UserId | None = None
+    user_id: Name | None = None
 
 
 class QueryBody(Body):
-    task_id: Annotated[str, Field(min_length=1, max_length=64)]
-    user_id: UserId | None = None
+    task_id: Name
+    user_id: Name | None = None
 
 
 class TaskRoutes:

@@ -10,7 +10,16 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.clock import iso
-from gateway.errors import AssetgateError, FileTooLarge, Forbidden, Unprocessable, of_denied
+from gateway.errors import (
+    AssetgateError,
+    FileTooLarge,
+    Forbidden,
+    InvalidRequest,
+    RequestTimeout,
+    RequestTooLarge,
+    Unprocessable,
+    of_denied,
+)
 from gateway.identity.guest import GuestSessions
 from gateway.ingest import Admission, Ingest, Staged
 from gateway.metrics import Metrics
@@ -27,6 +36,8 @@ MOST_FILES: Final = 20
 # A file that is too large is read on for this much, so that those behind it are not lost; then the answer is given.
 PATIENCE: Final = 64 * 1024 * 1024  # bytes
 FIELDS: Final = frozenset({"purpose", "visibility", "owner"})
+LONGEST_OWNER: Final = 255  # characters of a user id, as those of signed-in users may have
+BROKEN_FORM: Final = (InvalidRequest, RequestTooLarge, RequestTimeout)
 
 Result = Asset | AssetgateError
 
@@ -95,20 +106,24 @@ class UploadRoutes:
             raise Unprocessable(f"Send at most {MOST_FILES} files at once", fields={"files": "are too many"})
         upload.results.append((part.filename, None))
         number = len(upload.results) - 1
-        admission = self._admit_caller(upload) if "purpose" in upload.fields else None
-        stage = self._ingest.stage(self._counted(part), clean_filename(part.filename), admission)
+        known = self._admit_caller(upload) if "purpose" in upload.fields else upload.caller
+        stage = self._ingest.stage(self._counted(part), clean_filename(part.filename), known)
         try:
             upload.waiting.append((number, await sinks.enter_async_context(stage)))
+        except BROKEN_FORM:
+            raise  # not the file is at fault but all of the form, and nothing of it is kept
         except AssetgateError as error:
             _settle(upload, number, error)
-            return await self._passed_over(part, error)
+            return await self._passed_over(upload, part, error)
         return True
 
-    async def _passed_over(self, part: File, error: AssetgateError) -> bool:
+    async def _passed_over(self, upload: _Upload, part: File, error: AssetgateError) -> bool:
         passed = 0
         async for chunk in part:
             passed += len(chunk)
             if passed > PATIENCE or (isinstance(error, FileTooLarge) and passed > PATIENCE // 8):
+                if "purpose" not in upload.fields:
+                    raise error  # what is not read any more may have named it
                 return False
         return True
 
@@ -211,6 +226,7 @@ def named_owner(caller: Caller, asked: str | None, owner: str) -> str:
     if caller.kind is not CallerKind.SERVICE:
         raise Forbidden("Only a service may upload for another owner", error="purpose_not_allowed")
     kind, _, user_id = asked.partition(":")
-    if asked == "system" or (kind == "user" and user_id):
+    # What does not print (NUL, line breaks) would break databases and logs later.
+    if asked == "system" or (kind == "user" and 0 < len(user_id) <= LONGEST_OWNER and user_id.isprintable()):
         return asked
     raise Unprocessable("owner is user:<id> or system", fields={"owner": "is malformed"})

@@ -28,15 +28,15 @@ async def test_the_folder_is_made_and_a_relative_path_begins_where_the_process_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    async with opened("sqlite", "sqlite:///new/folder/a%20b.db") as store:
+    async with opened("sqlite:///new/folder/a%20b.db") as store:
         await store.add(an_asset())
-    async with opened("sqlite", f"sqlite:///{tmp_path}/new/folder/a b.db") as store:
+    async with opened(f"sqlite:///{tmp_path}/new/folder/a b.db") as store:
         assert await read(store, an_asset().id) == an_asset()
 
 
 async def test_writes_go_through_a_write_ahead_log_that_a_close_folds_in(tmp_path: Path) -> None:
     file, log = tmp_path / "a.db", tmp_path / "a.db-wal"
-    async with opened("sqlite", f"sqlite:///{file}") as store:
+    async with opened(f"sqlite:///{file}") as store:
         await store.add(an_asset())
         assert log.stat().st_size > 0
     assert not log.exists()
@@ -47,7 +47,7 @@ async def test_writes_go_through_a_write_ahead_log_that_a_close_folds_in(tmp_pat
 
 async def test_stores_on_one_file_share_the_records_and_the_quota(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
-    async with opened("sqlite", url) as one, opened("sqlite", url) as other:
+    async with opened(url) as one, opened(url) as other:
         answers = await asyncio.gather(
             *((one, other)[n % 2].add(asset, Quota(20, 10_000), NOW) for n, asset in enumerate(numbered(50))),
             return_exceptions=True,
@@ -103,7 +103,7 @@ async def test_a_file_that_is_no_database_is_a_fault(tmp_path: Path) -> None:
 
 async def test_a_damaged_page_is_a_fault(tmp_path: Path) -> None:
     file = tmp_path / "a.db"
-    async with opened("sqlite", f"sqlite:///{file}") as store:
+    async with opened(f"sqlite:///{file}") as store:
         await add_all(store, *numbered(200))
     content = file.read_bytes()
     header = len(content) // 2  # the first pages, which hold the schema, stay
@@ -115,7 +115,7 @@ async def test_a_damaged_page_is_a_fault(tmp_path: Path) -> None:
 
 
 async def test_a_locked_file_is_late_for_writers_and_good_for_readers(tmp_path: Path) -> None:
-    async with opened("sqlite", f"sqlite:///{tmp_path}/a.db?busy_timeout=1ms") as store:
+    async with opened(f"sqlite:///{tmp_path}/a.db?busy_timeout=1ms") as store:
         await store.add(an_asset())
         with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -126,7 +126,7 @@ async def test_a_locked_file_is_late_for_writers_and_good_for_readers(tmp_path: 
 
 
 async def test_a_writer_waits_for_a_lock_that_is_let_go(tmp_path: Path) -> None:
-    async with opened("sqlite", f"sqlite:///{tmp_path}/a.db?busy_timeout=1m") as store:
+    async with opened(f"sqlite:///{tmp_path}/a.db?busy_timeout=1m") as store:
         with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             adding = asyncio.create_task(store.add(an_asset()))
@@ -168,7 +168,7 @@ from gateway.metadata import Quota
 from policies.model import State
 
 async def write():
-    async with opened("sqlite", sys.argv[1]) as store:
+    async with opened(sys.argv[1]) as store:
         for n in range(1_000_000):
             asset = an_asset(f"asset-{n:08}", state=State.PENDING)
             await store.add(asset, Quota(10**9, 10**12), NOW)
@@ -194,7 +194,7 @@ def write_and_kill(url: str, kept: int) -> list[str]:
 async def test_a_killed_process_leaves_all_that_it_answered(tmp_path: Path, kept: int) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
     answered = await asyncio.to_thread(write_and_kill, url, kept)
-    async with opened("sqlite", url) as store:
+    async with opened(url) as store:
         assert len(answered) >= kept
         assert set(answered) <= {asset.id for asset in await store.list(Listing(1_000_000))}
         await store.add(an_asset("asset-new1"))
@@ -207,7 +207,7 @@ async def test_a_store_that_cannot_open_holds_nothing_open(tmp_path: Path) -> No
     with pytest.raises(RecordsFault):
         await Lane.open([functools.partial(_read, tmp_path / "a.db")])
     (tmp_path / "a.db").unlink()
-    async with opened("sqlite", f"sqlite:///{tmp_path}/a.db") as store:
+    async with opened(f"sqlite:///{tmp_path}/a.db") as store:
         await store.ping()
 
 

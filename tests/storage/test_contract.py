@@ -8,8 +8,9 @@ import itertools
 import math
 import os
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,20 +19,30 @@ from hypothesis import strategies as st
 from gateway.clock import system_clock
 from gateway.errors import StorageFault
 from gateway.families import members
-from gateway.storage import Resident, Storage, Stored, Unfinished
+from gateway.storage import Copying, Resident, Storage, Stored, Unfinished
 from policies.model import Action
-from tests.support.storage import SANDBOXES, content, get, grant_for, keys, put
+from tests.conftest import S3_SERVERS
+from tests.support.storage import NEED_A_SERVER, SANDBOXES, content, get, grant_for, keys, put
 
 KEY = "ab/abcdef"
 KIB = 1024
 MIB = 1024 * KIB
 
 
-@pytest.fixture(params=members("storage"))
+def sandboxes() -> Iterator[tuple[str, str | None]]:
+    """Name every member of the family, and each of the servers that it can be tried on."""
+    for name in members("storage"):
+        for server in S3_SERVERS if name in NEED_A_SERVER else [None]:
+            yield name, server
+
+
+@pytest.fixture(params=sandboxes(), ids=lambda param: "-".join(filter(None, param)))
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
-    if request.param not in SANDBOXES:
-        pytest.fail(f"the storage {request.param!r} has no sandbox in tests/support/storage.py")
-    async with SANDBOXES[request.param](tmp_path, system_clock) as opened:
+    name, server = request.param
+    if name not in SANDBOXES:
+        pytest.fail(f"the storage {name!r} has no sandbox in tests/support/storage.py")
+    running: Any = request.getfixturevalue(server) if server else None
+    async with SANDBOXES[name](tmp_path, system_clock, running) as opened:
         yield opened
 
 
@@ -220,12 +231,11 @@ SORTED_KEYS = [
 ]
 
 
-@pytest.mark.parametrize("after", ["", *SORTED_KEYS, "a", "a/", "a/b", "a/b/", "b/zz", "d"])
-async def test_a_list_is_in_the_order_of_the_keys_bytes(storage: Storage, after: str) -> None:
-    for key in reversed(SORTED_KEYS):
-        await put(storage, key, key.encode())
-    expected = sorted((key for key in SORTED_KEYS if key.encode() > after.encode()), key=str.encode)
-    assert await keys(storage, after) == expected
+async def test_a_list_is_in_the_order_of_the_keys_bytes(storage: Storage) -> None:
+    await asyncio.gather(*(put(storage, key, key.encode()) for key in reversed(SORTED_KEYS)))
+    for after in ["", *SORTED_KEYS, "a", "a/", "a/b", "a/b/", "b/zz", "d"]:
+        expected = sorted((key for key in SORTED_KEYS if key.encode() > after.encode()), key=str.encode)
+        assert await keys(storage, after) == expected
 
 
 async def test_a_list_can_be_taken_page_by_page(storage: Storage) -> None:
@@ -275,6 +285,22 @@ async def test_deleting_twice_is_no_error(storage: Storage) -> None:
     await storage.delete([KEY, "no/nothing"])
     await storage.delete([])
     assert await keys(storage) == ["ab/kept"]
+
+
+async def test_a_copy_has_the_bytes_of_its_source(storage: Storage) -> None:
+    if not isinstance(storage, Copying):
+        return  # it need not be
+    data = content("copied", 3 * MIB + 1)
+    source = await put(storage, KEY, data)
+    copied = await storage.copy(KEY, "cd/copy")
+    assert (copied.key, copied.size) == ("cd/copy", len(data))
+    assert await storage.stat("cd/copy") == copied
+    await storage.delete([KEY])
+    assert await get(storage, grant_for(copied), range(len(data))) == data
+    assert source.size == copied.size
+    with pytest.raises(StorageFault):
+        await storage.copy("no/nothing", "cd/other")
+    assert await keys(storage) == ["cd/copy"]
 
 
 async def test_aborted_reads_give_back_all_they_held(storage: Storage) -> None:

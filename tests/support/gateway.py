@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -12,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import jwt
-from aiohttp import ClientResponse, ClientSession, DummyCookieJar, FormData, web
+from aiohttp import ClientResponse, ClientSession, DummyCookieJar, FormData
 
 from gateway.app import Gateway, build, web_application
 from gateway.settings import SCOPES, Settings
 from gateway.settings.reading import defaults
+from gateway.web.connections import accepting
+from tests.support.journal import Journal
 from tests.support.servers import processes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +29,7 @@ SIGNING_KEYS = "k1:dGhpcy1pcy1hLWtleS1vZi10aGUtdGVzdHMtMzJieXQ"
 ALL_SCOPES = "all"
 FAR_AHEAD = 4_000_000_000  # seconds since 1970; no test moves its clock beyond
 UPLOAD = "/api/storage/upload-media"
+DRAIN_TIMEOUT = 1.0  # seconds
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c02"
@@ -55,6 +60,7 @@ class Running:
     url: str
     client: ClientSession
     clock: MovableClock
+    journal: Journal
 
     async def upload(self, *parts: Part, headers: Mapping[str, str] | None = None) -> ClientResponse:
         """Send a form and return the answer, read whole."""
@@ -102,17 +108,20 @@ async def running(settings: Mapping[str, Any] | None = None, *, folder: Path | N
     clock = MovableClock()
     async with build(settings_for(folder, settings), clock) as parts:
         await parts.metadata.upgrade()
-        runner = web.AppRunner(web_application(parts), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            url = f"http://{host}:{port}"
-            async with ClientSession(url, cookie_jar=DummyCookieJar()) as client:
-                yield Running(parts, url, client, clock)
-        finally:
-            await runner.cleanup()
+        async with answering(parts, clock) as gateway:
+            yield gateway
+
+
+@asynccontextmanager
+async def answering(parts: Gateway, clock: MovableClock) -> AsyncIterator[Running]:
+    """Accept connections for parts that are joined already, as `serve` does, and hand out a client."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    journal = Journal()
+    server = accepting(web_application(parts, journal.log), listening, parts.metrics, DRAIN_TIMEOUT)
+    async with server, ClientSession(url, cookie_jar=DummyCookieJar()) as client:
+        yield Running(parts, url, client, clock, journal)
 
 
 def settings_for(folder: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -167,7 +176,8 @@ def form(*parts: Part) -> FormData:
         if len(part) == 2:
             data.add_field(part[0], part[1])
         else:
-            data.add_field(part[0], part[2], filename=part[1], content_type="application/octet-stream")
+            content = io.BytesIO(part[2])  # as bytes, the client would warn of large ones
+            data.add_field(part[0], content, filename=part[1], content_type="application/octet-stream")
     return data
 
 

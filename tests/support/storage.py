@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from gateway.clock import Clock, system_clock
 from gateway.families import member
@@ -25,28 +27,61 @@ from policies.model import (
     Verdict,
     Visibility,
 )
+from tests.support.servers.s3 import S3Server
 
-Sandbox = Callable[[Path, Clock], AbstractAsyncContextManager[Storage]]
+# The server is there for those that need one.
+Sandbox = Callable[[Path, Clock, S3Server], AbstractAsyncContextManager[Storage]]
+NEED_A_SERVER = {"s3"}
 
 
 @asynccontextmanager
-async def file_sandbox(folder: Path, clock: Clock = system_clock) -> AsyncIterator[Storage]:
+async def file_sandbox(
+    folder: Path, clock: Clock = system_clock, server: S3Server | None = None
+) -> AsyncIterator[Storage]:
     async with _opened("file", f"file:///{folder / 'objects'}", clock) as storage:
         yield storage
 
 
 @asynccontextmanager
-async def memory_sandbox(folder: Path, clock: Clock = system_clock) -> AsyncIterator[Storage]:
+async def memory_sandbox(
+    folder: Path, clock: Clock = system_clock, server: S3Server | None = None
+) -> AsyncIterator[Storage]:
     async with _opened("memory", "memory://", clock) as storage:
         yield storage
 
 
+@asynccontextmanager
+async def s3_sandbox(folder: Path, clock: Clock, server: S3Server) -> AsyncIterator[Storage]:
+    """Open an empty bucket of the server, our keys below a prefix."""
+    with aws_environment(server.environment):
+        url = server.storage_url(server.create_bucket(), "some/prefix")
+        async with _opened("s3", url, clock) as storage:
+            yield storage
+
+
+@contextmanager
+def aws_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have these AWS variables and nothing else of AWS: no profile, no machine's role."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    for name in kept:
+        del os.environ[name]
+    nothing = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    os.environ.update({**nothing, "AWS_EC2_METADATA_DISABLED": "true", **variables})
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ.update(kept)
+
+
 # A member of the family that is not in here fails the contract.
-SANDBOXES: dict[str, Sandbox] = {"file": file_sandbox, "memory": memory_sandbox}
+SANDBOXES: dict[str, Sandbox] = {"file": file_sandbox, "memory": memory_sandbox, "s3": s3_sandbox}
 
 
-def settings_for(storage: str) -> Settings:
-    return Settings.model_validate({**defaults(), "storage": storage})
+def settings_for(storage: str, **s3: Any) -> Settings:
+    under = defaults()
+    return Settings.model_validate({**under, "storage": storage, "s3": {**under["s3"], **s3}})
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 from tests.support.servers import processes
@@ -40,6 +41,14 @@ class D1:
     def query_url(self, database: str) -> str:
         return f"{self.api}/accounts/{self.account}/d1/database/{database}/query"
 
+    def query(self, database: str, sql: str) -> list[dict[str, Any]]:
+        """Run SQL; return the rows of its last statement."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        request = Request(self.query_url(database), json.dumps({"sql": sql}).encode(), headers)  # noqa: S310 - a loopback URL
+        with urlopen(request, timeout=_URL_TIMEOUT) as response:  # noqa: S310
+            rows: list[dict[str, Any]] = json.load(response)["result"][-1]["results"]
+            return rows
+
     def refuse(
         self,
         count: int,
@@ -51,8 +60,8 @@ class D1:
     ) -> None:
         """Answer the next `count` queries with an error, as the rate limit does unless told otherwise."""
         body = {"count": count, "status": status, "code": code, "message": message, "headers": dict(headers or {})}
-        request = Request(f"{self.origin}/refuse", json.dumps(body).encode())  # noqa: S310 - a loopback URL of our own
-        urlopen(request, timeout=_URL_TIMEOUT).close()  # noqa: S310
+        request = Request(f"{self.origin}/refuse", json.dumps(body).encode())
+        urlopen(request, timeout=_URL_TIMEOUT).close()
 
     def stop(self) -> None:
         self.process.stop()

@@ -1,0 +1,202 @@
+"""Owns a connection: answers plain remembered reads itself, and lends the rest to aiohttp's handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from gateway.metrics import Metrics
+from gateway.web.express.lane import Answer, Lane
+from gateway.web.express.requests import body_owed
+
+ONE_WRITE: Final = 256 * 1024  # bytes of a body that go out with their head
+STEP: Final = 256 * 1024  # bytes a write of a larger one
+
+
+class Fronts:
+    """The open connections, so that a stop can wait for those that are sending."""
+
+    def __init__(self, lane: Lane, metrics: Metrics, handler: Callable[[], Any]) -> None:
+        self.lane = lane
+        self.metrics = metrics
+        self.handler = handler
+        self.open: set[Front] = set()
+        self.stopping = False
+        self._gone: asyncio.Event | None = None
+
+    def connected(self) -> Front:
+        """Make the protocol of a new connection."""
+        return Front(self)
+
+    async def drain(self, patience: float) -> None:
+        """Close what is idle, and wait `patience` seconds for what is sending; then break it off."""
+        self.stopping = True
+        self._gone = asyncio.Event()
+        for front in list(self.open):
+            front.close_when_done()
+        if self.open:
+            try:
+                async with asyncio.timeout(patience):
+                    await self._gone.wait()
+            except TimeoutError:
+                for front in list(self.open):
+                    front.abort()
+
+    def lost(self, front: Front) -> None:
+        self.open.discard(front)
+        if self._gone is not None and not self.open:
+            self._gone.set()
+
+
+class Front(asyncio.Protocol):
+    """One connection. At every moment it belongs to aiohttp's handler, to an answer on its way, or to nobody."""
+
+    def __init__(self, fronts: Fronts) -> None:
+        self._fronts = fronts
+        self._transport: Any = None
+        self._peer: str | None = None
+        self._handler: Any = None
+        # Bytes of a request's body that the handler has yet to get; None: it may hold part of a request, for ever.
+        self._owed: int | None = 0
+        self._answer: Answer | None = None
+        self._sent = 0
+        self._paused = False
+        self._behind = b""  # what came while an answer was on its way
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else None
+        self._fronts.open.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is not None:
+            self._behind += data
+        elif self._handler is not None and not self._is_handler_idle():
+            self._feed(data)
+        elif not self._answered(data):
+            self._lend(data)
+
+    def eof_received(self) -> bool | None:
+        if self._handler is not None:
+            result: bool | None = self._handler.eof_received()
+            return result
+        return None
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        if self._handler is not None:
+            self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._handler is not None:
+            self._handler.resume_writing()
+        if self._answer is not None:
+            self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None:
+            self._finish(broken=True)
+        if self._handler is not None:
+            self._handler.connection_lost(exc)
+            self._handler = None
+        self._transport = None
+        self._fronts.lost(self)
+
+    def close_when_done(self) -> None:
+        """Close now if nothing is on its way; aiohttp's handler is told by its own server."""
+        if self._answer is None and self._handler is None and self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _answered(self, data: bytes) -> bool:
+        answer = self._fronts.lane.answer(data, self._peer)
+        if answer is None:
+            return False
+        self._dismiss()
+        body = answer.body
+        if body is None:
+            self._transport.write(answer.head)
+            self._noted(answer, 0)
+        elif len(body) <= ONE_WRITE:
+            self._transport.write(b"".join((answer.head, body)))
+            self._noted(answer, len(body))
+        else:
+            self._begin(answer)
+        return True
+
+    def _begin(self, answer: Answer) -> None:
+        """Send a larger body step by step, as fast as the client reads."""
+        self._answer, self._sent = answer, 0
+        self._fronts.metrics.streams.inc()
+        self._transport.pause_reading()
+        self._transport.write(answer.head)
+        self._send()
+
+    def _send(self) -> None:
+        answer = self._answer
+        while answer is not None and answer.body is not None and not self._paused:
+            if self._sent >= len(answer.body):
+                self._finish(broken=False)
+                return
+            step = answer.body[self._sent : self._sent + STEP]
+            self._sent += len(step)
+            self._transport.write(step)
+
+    def _finish(self, *, broken: bool) -> None:
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        self._fronts.metrics.streams.dec()
+        if broken:
+            self._fronts.metrics.broken.inc()
+        self._noted(answer, self._sent, broken=broken)
+        if broken:
+            return
+        if self._fronts.stopping:
+            self._transport.close()
+            return
+        self._transport.resume_reading()
+        behind, self._behind = self._behind, b""
+        if behind:
+            self.data_received(behind)
+
+    def _noted(self, answer: Answer, sent: int, *, broken: bool = False) -> None:
+        self._fronts.metrics.sent.inc(sent)
+        self._fronts.lane.observed.note(answer.note, broken=broken)
+
+    def _lend(self, data: bytes) -> None:
+        """Give the connection to aiohttp's handler, which is made when it is first needed."""
+        if self._handler is None:
+            self._handler = self._fronts.handler()
+            self._handler.connection_made(self._transport)
+            if self._paused:
+                self._handler.pause_writing()
+        self._owed = 0
+        self._owed = body_owed(data)
+        self._handler.data_received(data)
+
+    def _feed(self, data: bytes) -> None:
+        if self._owed is not None:
+            left = self._owed - len(data)
+            self._owed = left if left >= 0 else None
+        self._handler.data_received(data)
+
+    def _is_handler_idle(self) -> bool:
+        """Tell whether aiohttp has answered all that it got, and waits for a next request of which it holds nothing."""
+        # aiohttp has no public word for this; a version without the attribute keeps its connections to itself.
+        waiter = getattr(self._handler, "_waiter", None)
+        return self._owed == 0 and waiter is not None and not waiter.done()
+
+    def _dismiss(self) -> None:
+        """Take the connection back: an idle handler would close it when its own keep-alive ends."""
+        if self._handler is None:
+            return
+        self._handler.transport = None  # it closes what it has
+        self._handler.connection_lost(None)
+        self._handler = None

@@ -1,0 +1,95 @@
+"""Recognises the requests that the express lane takes: one whole, plain GET or HEAD of an asset."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from gateway.delivery.conditions import Conditionals, conditionals_of
+from gateway.model import PATH_PREFIX
+
+LONGEST: Final = 8000  # bytes; aiohttp judges longer ones
+
+_REQUEST_LINE: Final = re.compile(
+    rb"(GET|HEAD) ("
+    + PATH_PREFIX.encode()
+    + rb"([A-Za-z0-9][A-Za-z0-9_-]{7,63})(?:\?token=[A-Za-z0-9._-]+)?) HTTP/1\.1"
+)
+# Only what both lanes read alike: RFC 9112's grammar without bytes that are not ASCII, folding or bare line ends.
+_PLAIN_BYTES: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n"
+_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LOOKED_AT: Final = frozenset(
+    {
+        *("host", "connection", "authorization", "cookie", "origin", "user-agent", "x-request-id", "x-forwarded-for"),
+        *("range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),
+    }
+)
+# A body, or a change of the protocol: aiohttp's work.
+_NOT_PLAIN: Final = frozenset(["content-length", "transfer-encoding", "expect", "upgrade", "te", "trailer"])
+_IGNORED: Final = ""
+_MOST_NAMES: Final = 1000
+_names: dict[bytes, str | None] = {}  # as they were sent: the lower-case name, `_IGNORED`, or None for aiohttp's work
+_BODY: Final = re.compile(
+    rb"\r\n(?:content-length[ \t]*:[ \t]*([0-9]{1,15})[ \t]*|(transfer-encoding|upgrade|expect)[ \t]*:.*)(?=\r\n)",
+    re.IGNORECASE,
+)
+
+
+class Plain(NamedTuple):
+    """A plain request: the target as it was sent, and its fields by lower-case name."""
+
+    method: str
+    target: str
+    asset_id: str
+    fields: dict[str, str]
+
+    @property
+    def conditionals(self) -> Conditionals:
+        return conditionals_of(self.fields)
+
+
+def plain(data: bytes) -> Plain | None:
+    """Read a request; None when it is not one whole plain request and nothing else."""
+    if len(data) > LONGEST or not data.endswith(b"\r\n\r\n") or data.translate(None, _PLAIN_BYTES):
+        return None
+    lines = data[:-4].split(b"\r\n")
+    ends = len(lines) + 1
+    found = _REQUEST_LINE.fullmatch(lines[0])
+    if found is None or data.count(b"\n") != ends or data.count(b"\r") != ends:
+        return None
+    fields: dict[str, str] = {}
+    for line in lines[1:]:
+        sent, colon, value = line.partition(b":")
+        name = _names[sent] if sent in _names else _named(sent)
+        if name is None or not colon or name in fields:
+            return None
+        if name:
+            fields[name] = value.strip(b" \t").decode()
+    if "host" not in fields or fields.get("connection", "keep-alive").lower() != "keep-alive":
+        return None
+    method, target, asset_id = found.groups()
+    return Plain(method.decode(), target.decode(), asset_id.decode(), fields)
+
+
+def _named(sent: bytes) -> str | None:
+    """Judge a name that was not seen before, and remember it; None: this request is not ours."""
+    lower = sent.lower().decode()
+    ours = _NAME.fullmatch(sent) is not None and lower not in _NOT_PLAIN
+    name = (lower if lower in _LOOKED_AT else _IGNORED) if ours else None
+    if len(_names) < _MOST_NAMES:
+        _names[sent] = name
+    return name
+
+
+def body_owed(data: bytes) -> int | None:
+    """How many bytes of its body are still to come after `data`, which begins with a request; None: nobody can tell."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    announced = 0
+    for number, (length, other) in enumerate(_BODY.findall(data, 0, end + 2)):
+        if other or number:
+            return None
+        announced = int(length)
+    owed = announced - (len(data) - end - 4)
+    return owed if owed >= 0 else None
