@@ -12,18 +12,12 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from gateway.clock import Clock
-from gateway.errors import (
-    CannotStart,
-    RecordsFault,
-    RecordsTimeout,
-    RecordsUnavailable,
-    StorageFull,
-    Unavailable,
-)
+from gateway.errors import CannotStart, RecordsFault, RecordsTimeout, RecordsUnavailable
 from gateway.metadata import Metadata
 from gateway.metadata.driver import Dialect, Row, Script, Statement
 from gateway.metadata.listening import Listening
 from gateway.metadata.news import News, Silence
+from gateway.metadata.postgres_errors import TROUBLE, Broken, Clashed, error_of
 from gateway.metadata.queries import SqlMetadata
 from gateway.settings import Postgres, Settings
 
@@ -85,16 +79,16 @@ class PostgresDriver:
     async def fetch(self, statement: Statement) -> Sequence[Row]:
         try:
             return await self._job(self._limit, functools.partial(_run, statement))
-        except _Broken:
+        except Broken:
             # A connection that was found broken: the server was started anew, say. Reading again harms nobody.
             return await self._job(self._limit, functools.partial(_run, statement))
 
     async def batch(self, statements: Sequence[Statement], *, patient: bool = False) -> Sequence[Sequence[Row]]:
-        if len(statements) == 1 and not patient:
-            text, values = statements[0]
-            return [await self._job(self._limit, functools.partial(_run, (text, values)))]
-        work = functools.partial(_transact, statements, patient)
-        return await self._job(None if patient else self._limit, work)
+        limit, work = None if patient else self._limit, functools.partial(_transact, statements, patient)
+        try:
+            return await self._job(limit, work)
+        except Clashed:
+            return await self._job(limit, work)
 
     async def close(self) -> None:
         """Let the jobs under way finish, then close; a second time is no error."""
@@ -134,9 +128,9 @@ class PostgresDriver:
         except asyncpg.InternalClientError as lost:
             # The farewell of a server that stops can come in between the library's own steps.
             connection.terminate()
-            raise RecordsFault if isinstance(lost, asyncpg.ProtocolError) else _Broken from lost
-        except _TROUBLE as trouble:
-            raise _error_of(trouble) from trouble
+            raise RecordsFault if isinstance(lost, asyncpg.ProtocolError) else Broken from lost
+        except TROUBLE as trouble:
+            raise error_of(trouble) from trouble
         finally:
             await pool.release(connection)
 
@@ -157,7 +151,7 @@ class PostgresDriver:
             connection = await self._connected(url, options)
         except ValueError as wrong:
             raise CannotStart("metadata: is no URL of a PostgreSQL database") from wrong
-        except (TimeoutError, *_TROUBLE) as trouble:
+        except (TimeoutError, *TROUBLE) as trouble:
             self._failures += 1
             self._closed_until = self._steady() + min(_FIRST_BACKOFF * 2**self._failures, _LAST_BACKOFF)
             raise RecordsUnavailable from trouble
@@ -186,6 +180,8 @@ async def _run(statement: Statement, connection: Any) -> Sequence[Row]:
 
 
 async def _transact(statements: Sequence[Statement], patient: bool, connection: Any) -> Sequence[Sequence[Row]]:
+    if len(statements) == 1 and not patient:
+        return [await _run(statements[0], connection)]  # a transaction by itself
     try:
         return await _attempt(statements, patient, connection)
     except asyncpg.InvalidCachedStatementError:
@@ -207,25 +203,3 @@ async def _attempt(statements: Sequence[Statement], patient: bool, connection: A
 
 async def _nothing_to_reset(_: object) -> None:
     """No job leaves anything behind in its connection, and the usual reset costs a round trip for each."""
-
-
-class _Broken(RecordsUnavailable):
-    """The connection broke; what was asked may have been done."""
-
-
-_TROUBLE: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
-_ERRORS: Final[Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], type[Unavailable]]]] = [
-    ((asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError), RecordsTimeout),
-    ((asyncpg.DeadlockDetectedError, asyncpg.SerializationError), RecordsTimeout),
-    (asyncpg.DiskFullError, StorageFull),
-    ((OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError), _Broken),
-    ((asyncpg.InsufficientResourcesError, asyncpg.InvalidAuthorizationSpecificationError), RecordsUnavailable),
-    # A server that only replays another one's log: the other one is to be found again.
-    ((asyncpg.InvalidCatalogNameError, asyncpg.ReadOnlySQLTransactionError), RecordsUnavailable),
-    (asyncpg.DataError, RecordsFault),
-    (asyncpg.InterfaceError, _Broken),
-]
-
-
-def _error_of(trouble: BaseException) -> Unavailable:
-    return next((error() for kind, error in _ERRORS if isinstance(trouble, kind)), RecordsFault())

@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway.clock import Clock
 from gateway.errors import RecordsTimeout, RecordsUnavailable
 from gateway.metadata import Changes, Listing, Metadata, MigrationStatus, Quota
+from gateway.metadata.entries import Entries, Entry
 from gateway.metadata.news import Heard, News
 from gateway.metadata.task_records import TaskRecords
 from gateway.model import Asset
@@ -21,13 +22,6 @@ Result = TypeVar("Result")
 Flight = asyncio.Task[dict[str, Asset]]
 
 _AWAY: Final = (RecordsUnavailable, RecordsTimeout)
-
-
-class Entry(NamedTuple):
-    """What was found at an id, and until when (seconds of the steady clock) that is good."""
-
-    asset: Asset | None
-    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +62,7 @@ class Remembered:
         self._news = inner.news
         self._lives = Lives.of(settings, self._news)
         self._steady = steady
-        # Two generations stand for the order of use: when the younger is half of all, the older one goes.
-        self._young: dict[str, Entry] = {}
-        self._old: dict[str, Entry] = {}
+        self._entries = Entries(self._lives.size)
         self._flights: dict[str, Flight] = {}
         self._subscribers: list[Heard] = []
         self.current: Callable[[], bool] = self._news.current
@@ -105,7 +97,7 @@ class Remembered:
         """Return the record if it is remembered and good this very moment. It is the same object until it changes."""
         if not self.current():
             return None
-        entry = self._young.get(asset_id) or self._promoted(asset_id)
+        entry = self._entries.get(asset_id)
         return entry.asset if entry is not None and self._steady() < entry.until else None
 
     async def get(self, ids: Sequence[str]) -> dict[str, Asset]:
@@ -113,7 +105,7 @@ class Remembered:
             return await self._or_stale(ids, self._inner.get(ids))
         found, missing, now = dict[str, Asset](), list[str](), self._steady()
         for asset_id in ids:
-            entry = self._young.get(asset_id) or self._promoted(asset_id)
+            entry = self._entries.get(asset_id)
             if entry is None or now >= entry.until:
                 missing.append(asset_id)
             elif entry.asset is not None:
@@ -167,19 +159,6 @@ class Remembered:
     async def list(self, listing: Listing) -> list[Asset]:
         return await self._inner.list(listing)
 
-    def _promoted(self, asset_id: str) -> Entry | None:
-        entry = self._old.pop(asset_id, None)
-        if entry is not None:
-            self._keep(asset_id, entry)
-        return entry
-
-    def _keep(self, asset_id: str, entry: Entry) -> None:
-        if not self._lives.size:
-            return
-        self._young[asset_id] = entry
-        if len(self._young) * 2 > self._lives.size:
-            self._young, self._old = {}, self._young
-
     async def _looked_up(self, missing: Iterable[str]) -> dict[str, Asset]:
         """Read what is not being read already, and wait for all of it."""
         flights: dict[str, Flight] = {}
@@ -215,7 +194,7 @@ class Remembered:
             if good and not self._news.unsettled(asset_id):
                 asset = flight.result().get(asset_id)
                 life = self._lives.absent if asset is None else self._lives.present
-                self._keep(asset_id, Entry(asset, started + life))
+                self._entries.keep(asset_id, Entry(asset, started + life))
 
     async def _or_stale(self, ids: Sequence[str], reading: Awaitable[dict[str, Asset]]) -> dict[str, Asset]:
         try:
@@ -230,7 +209,7 @@ class Remembered:
         """Answer from what was good at most `stale_for` ago, all of it or nothing."""
         found, since = {}, self._steady() - self._lives.stale
         for asset_id in ids:
-            entry = self._young.get(asset_id) or self._old.get(asset_id)
+            entry = self._entries.get(asset_id)
             if entry is None or entry.asset is None or since >= min(entry.until, self._news.until):
                 return None
             found[asset_id] = entry.asset
@@ -260,10 +239,10 @@ class Remembered:
 
     def _heard(self, asset_id: str | None) -> None:
         if asset_id is None:
-            self._young, self._old, self._flights = {}, {}, {}
+            self._entries.clear()
+            self._flights = {}
         else:
-            self._young.pop(asset_id, None)
-            self._old.pop(asset_id, None)
+            self._entries.drop(asset_id)
             self._flights.pop(asset_id, None)
         for heard in self._subscribers:
             heard(asset_id)

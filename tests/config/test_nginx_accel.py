@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tests.support.storage import content
 CONTENT = content("accel", 300_000)
 TAG = '"the-tag-of-the-asset"'
 MODIFIED = "Sun, 06 Nov 1994 08:49:37 GMT"
+WRITTEN = 784_000_000  # seconds since 1970; the file's own time, which is not the asset's
 SAID = {
     "Content-Type": "image/png",
     "Content-Disposition": 'inline; filename="a.png"',
@@ -53,6 +56,7 @@ def objects(tmp_path: Path) -> Path:
     folder = tmp_path / "objects"
     (folder / "ab").mkdir(parents=True)
     (folder / "ab" / "abcdef").write_bytes(CONTENT)
+    os.utime(folder / "ab" / "abcdef", (WRITTEN, WRITTEN))
     return folder
 
 
@@ -75,6 +79,7 @@ def place(nginx: Start, tmp_path: Path, objects: Path) -> Place:
         ({"Range": "bytes=0-1", "If-Range": '"another"'}, 200, slice(None)),
         ({"Range": "bytes=0-1", "If-Range": "Sun, 06 Nov 1994 08:49:38 GMT"}, 200, slice(None)),
         ({"If-None-Match": '"another"', "If-Modified-Since": "Fri, 01 Jan 2038 00:00:00 GMT"}, 200, slice(None)),
+        ({"If-Modified-Since": formatdate(WRITTEN, usegmt=True)}, 200, slice(None)),
     ],
 )
 async def test_a_file_is_sent_by_nginx_under_the_gateways_headers(

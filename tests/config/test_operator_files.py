@@ -224,7 +224,7 @@ async def test_the_records_are_kept_through_the_shipped_pgbouncer(
         port, database = processes.free_port(), urlsplit(postgres_url).path.removeprefix("/")
         text = text_of("pgbouncer.ini")
         replaced = {
-            "assetgate = host=127.0.0.1 port=5432 dbname=assetgate": f"{database} = host=127.0.0.1 port={postgres.port}",
+            "assetgate = host=127.0.0.1 port=5432 dbname=assetgate": f"* = host=127.0.0.1 port={postgres.port}",
             "listen_port = 6432": f"listen_port = {port}",
             "/etc/pgbouncer/": f"{folder}/",
             "/var/log/postgresql/": f"{folder}/",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.metadata import Metadata
+from gateway.metadata import Metadata, queries
 from policies.model import State
 from tests.support.metadata import LATER, NOW, add_all, an_asset, numbered, read
 
@@ -144,7 +144,8 @@ async def test_keys_are_those_that_may_have_bytes(store: Metadata) -> None:
     assert [key async for key in store.stored_keys()] == sorted((state, f"asset-{state}", state) for state in State)
 
 
-async def test_keys_are_read_page_by_page_and_each_once(store: Metadata) -> None:
-    assets = [replace(asset, object_key=f"k{n // 700}") for n, asset in enumerate(numbered(2100))]
-    await asyncio.gather(*(store.add(asset) for asset in assets))
+async def test_keys_are_read_page_by_page_and_each_once(store: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "PAGE", 10)
+    assets = [replace(asset, object_key=f"k{n // 7}") for n, asset in enumerate(numbered(21))]
+    await add_all(store, *assets)
     assert [asset_id async for _, asset_id, _ in store.stored_keys()] == [asset.id for asset in assets]

@@ -158,7 +158,7 @@ async def test_while_the_records_are_away_reads_stop_or_go_on_as_the_settings_sa
         lost = time.monotonic()
         try:
             assert [await answers(closed), await answers(stale)] == [False, True]
-            while await answers(stale):
+            while await answers(stale):  # noqa: ASYNC110 - nothing tells when a bound is reached
                 await asyncio.sleep(0.02)
             assert time.monotonic() - lost < 2.5
             assert stale.peek(an_asset().id) is None

@@ -48,6 +48,13 @@ def backends(server: Postgres, url: str, condition: str = "true") -> list[int]:
     return [int(pid) for pid in rows.split()]
 
 
+def until_waiting(server: Postgres, url: str) -> int:
+    """Wait until a connection waits for a lock; return its process id."""
+    while True:
+        for pid in backends(server, url, "wait_event_type = 'Lock'"):
+            return pid
+
+
 # A server ends with the thread that started it: this one lasts.
 _STARTER = ThreadPoolExecutor(1)
 
@@ -161,15 +168,28 @@ async def test_a_connection_killed_in_the_middle_of_a_claim_claims_nothing(own: 
             # The claim changes the others and then waits for this one.
             await other.execute("SELECT 1 FROM assets WHERE id = $1 FOR UPDATE", assets[-1].id)
             claiming = asyncio.create_task(store.claim(GUEST, OWNER, NOW))
-            waiting: list[int] = []
-            while not waiting:
-                waiting = await asyncio.to_thread(backends, own, url, "wait_event_type = 'Lock'")
-            await asyncio.to_thread(own.execute, f"SELECT pg_terminate_backend({waiting[0]})")
+            waiting = await asyncio.to_thread(until_waiting, own, url)
+            await asyncio.to_thread(own.execute, f"SELECT pg_terminate_backend({waiting})")
             with pytest.raises(RecordsUnavailable):
                 await claiming
         await other.close()
         assert {asset.owner for asset in (await store.get([asset.id for asset in assets])).values()} == {GUEST}
         assert await store.claim(GUEST, OWNER, NOW) == [asset.id for asset in assets]
+
+
+async def test_a_claim_that_lost_a_deadlock_is_tried_again(own: Postgres, url: str) -> None:
+    assets = numbered(5, owner=GUEST)
+    async with opened(url) as store:
+        await add_all(store, *assets)
+        other = await asyncpg.connect(url)
+        async with other.transaction():
+            lock = "SELECT 1 FROM assets WHERE id = $1 FOR UPDATE"
+            await other.execute(lock, assets[-1].id)
+            claiming = asyncio.create_task(store.claim(GUEST, OWNER, NOW))
+            await asyncio.to_thread(until_waiting, own, url)
+            await other.fetch(lock, assets[0].id)  # each now waits for the other; the claim has waited longer
+        assert await claiming == [asset.id for asset in assets]
+        await other.close()
 
 
 async def test_connections_cut_while_idle_cost_a_reader_nothing(own: Postgres, url: str) -> None:

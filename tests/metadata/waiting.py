@@ -9,5 +9,5 @@ from collections.abc import Callable
 async def until(condition: Callable[[], object], within: float = 10.0) -> None:
     """Look again and again; fail when it takes longer than `within` seconds."""
     async with asyncio.timeout(within):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - whoever makes it true is another process, and tells nobody
             await asyncio.sleep(0.001)
