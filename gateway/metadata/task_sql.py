@@ -58,12 +58,14 @@ LIST_TASKS_AFTER: Final = _sql("""
     ORDER BY created_at DESC, id DESC LIMIT $2
 """)
 
-# `<lock>` keeps two workers of PostgreSQL from waiting for each other's rows; elsewhere one writes at a time.
+# `<lock>` keeps two workers of PostgreSQL from waiting for each other's rows; elsewhere one writes at a time. Not a
+# sub-select within the UPDATE: PostgreSQL may run that once a row, and each run skips what the last one locked.
 CLAIM_TASKS: Final = _sql("""
-    UPDATE tasks SET next_ask_at = $2, asks = asks + 1
-    WHERE next_ask_at <= $1 AND id IN (
+    WITH due AS MATERIALIZED (
         SELECT id FROM tasks WHERE next_ask_at <= $1 ORDER BY next_ask_at LIMIT $3 <lock>
     )
+    UPDATE tasks SET next_ask_at = $2, asks = asks + 1
+    WHERE next_ask_at <= $1 AND id IN (SELECT id FROM due)
     RETURNING <task>
 """)
 
@@ -86,10 +88,11 @@ GET_COPY_OF_ITEM: Final = _sql("""
 COPIES_OF_TASK: Final = _sql("SELECT <copy> FROM copies WHERE task_id = $1 ORDER BY role, ordinal")
 
 CLAIM_COPIES: Final = _sql("""
-    UPDATE copies SET next_try_at = $2, leased_by = $3, attempts = attempts + 1
-    WHERE state = 'waiting' AND next_try_at <= $1 AND id IN (
+    WITH due AS MATERIALIZED (
         SELECT id FROM copies WHERE state = 'waiting' AND next_try_at <= $1 ORDER BY retention_ends LIMIT $4 <lock>
     )
+    UPDATE copies SET next_try_at = $2, leased_by = $3, attempts = attempts + 1
+    WHERE state = 'waiting' AND next_try_at <= $1 AND id IN (SELECT id FROM due)
     RETURNING <copy>
 """)
 RENEW: Final = _sql("""
