@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientError, ClientSession
 
+from tests.support.engines import ENGINES
 from tests.support.gateway import environment, serve_process, user_headers
 from tests.support.providers.media import PNG, File
 from tests.support.providers.replicate import ReplicateSimulator
@@ -23,9 +24,7 @@ from tests.support.servers import processes
 KILLS = 20
 SEED = 20261122
 LONGEST = 0.9  # seconds from the answer of generate; the slow file takes a little longer
-ENGINES: dict[str, Mapping[str, str]] = {
-    "sqlite and files": {},  # what the embedded mode keeps in its folder
-}
+PAIRS = ["sqlite+file", "postgres+s3"]
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ async def post(client: ClientSession, path: str, body: Any) -> dict[str, Any]:
         return data
 
 
-def request(number: int) -> dict[str, Any]:
+def wanted(number: int) -> dict[str, Any]:
     model = "black-forest-labs/flux-schnell"
     return {"provider": "replicate", "model": model, "mediaType": "image", "prompt": f"llama {number}"}
 
@@ -111,16 +110,17 @@ async def swept(folder: Path, settings: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("engines", list(ENGINES))
+@pytest.mark.parametrize("pair", PAIRS)
 async def test_twenty_kills_at_random_moments_lose_nothing_and_store_nothing_twice(
-    tmp_path: Path, simulator: ReplicateSimulator, engines: str
+    tmp_path: Path, simulator: ReplicateSimulator, pair: str, request: pytest.FixtureRequest
 ) -> None:
-    settings = {**settings_for(simulator, processes.free_port()), **ENGINES[engines]}
+    engines = {name: str(value) for name, value in ENGINES[pair](tmp_path, request.getfixturevalue).items()}
+    settings = {**settings_for(simulator, processes.free_port()), **engines}
     moments = random.Random(SEED)  # noqa: S311 - a test that can be repeated
     tasks: list[dict[str, Any]] = []
     for number in range(KILLS):
         async with served(tmp_path, settings) as (client, process):
-            task = await post(client, "/api/ai/generate", request(number))
+            task = await post(client, "/api/ai/generate", wanted(number))
             tasks.append(task)
             simulator.succeed(task["providerTaskId"], *files(number))
             telling = asyncio.create_task(simulator.deliver(task["providerTaskId"]))
@@ -148,7 +148,7 @@ async def test_a_kill_while_the_provider_begins_is_mended_by_its_notification(
     simulator.hold_creation(released)
     headers = {"Idempotency-Key": "k-1"}
     async with served(tmp_path, settings) as (client, process):
-        creating = asyncio.create_task(client.post("/api/ai/generate", json=request(0), headers=headers))
+        creating = asyncio.create_task(client.post("/api/ai/generate", json=wanted(0), headers=headers))
         while not simulator.calls:
             await asyncio.sleep(0.01)
         process.kill()
@@ -160,7 +160,7 @@ async def test_a_kill_while_the_provider_begins_is_mended_by_its_notification(
     (job,) = simulator.jobs.values()
     simulator.succeed(job.id, *files(0))
     async with served(tmp_path, settings) as (client, _):
-        async with client.post("/api/ai/generate", json=request(0), headers=headers) as response:
+        async with client.post("/api/ai/generate", json=wanted(0), headers=headers) as response:
             task = (await response.json())["data"]
         assert await simulator.deliver(job.id) == [200]
         done = await success(client, task["id"])
