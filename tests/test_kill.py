@@ -7,7 +7,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sized
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientError, ClientSession
 
+from tests.support.ai import until
 from tests.support.engines import ENGINES
 from tests.support.gateway import environment, serve_process, user_headers
 from tests.support.providers.media import PNG, File
@@ -100,6 +101,10 @@ async def head_of(client: ClientSession, url: str) -> bytes:
         return (await response.read())[: len(PNG)]
 
 
+async def holds(found: Sized) -> bool:
+    return len(found) > 0
+
+
 async def swept(folder: Path, settings: Mapping[str, str]) -> dict[str, Any]:
     """Run `assetgate sweep --orphans --remove` in a process of its own."""
     command = [sys.executable, "-m", "gateway", "sweep", "--orphans", "--remove", "--json"]
@@ -149,14 +154,12 @@ async def test_a_kill_while_the_provider_begins_is_mended_by_its_notification(
     headers = {"Idempotency-Key": "k-1"}
     async with served(tmp_path, settings) as (client, process):
         creating = asyncio.create_task(client.post("/api/ai/generate", json=wanted(0), headers=headers))
-        while not simulator.calls:
-            await asyncio.sleep(0.01)
+        await until(lambda: holds(simulator.calls))
         process.kill()
         with pytest.raises(ClientError):
             await creating
     released.set()
-    while not simulator.jobs:
-        await asyncio.sleep(0.01)
+    await until(lambda: holds(simulator.jobs))
     (job,) = simulator.jobs.values()
     simulator.succeed(job.id, *files(0))
     async with served(tmp_path, settings) as (client, _):

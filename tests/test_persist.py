@@ -20,7 +20,7 @@ from gateway.metadata.task_records import Copy
 from gateway.serving.background import background
 from gateway.storage import Sink
 from policies.model import State
-from tests.support.ai import LOCAL, MP4, Bench, bench
+from tests.support.ai import LOCAL, MP4, Bench, bench, until
 from tests.support.gateway import settings_for, user_headers
 from tests.support.providers.media import PNG, Behaviour, File
 from tests.support.providers.signing import standard_headers
@@ -149,6 +149,24 @@ async def test_who_deletes_an_asset_before_its_bytes_came_gets_no_asset(ai: Benc
     assert (await ai.query(task))["errorCode"] == "result_withdrawn"
 
 
+async def ended(ai: Bench, task: dict[str, Any]) -> dict[str, Any]:
+    """Wait until others have brought a task to its end."""
+    await until(lambda: is_done(ai, task))
+    return await ai.query(task)
+
+
+async def is_done(ai: Bench, task: dict[str, Any]) -> bool:
+    return (await ai.record(task)).stage == "done"
+
+
+async def renewed_since(ai: Bench, task: dict[str, Any], moment: int) -> bool:
+    return (await ai.copies(task))[0].next_try_at != moment
+
+
+async def exposed(ai: Bench, line: str) -> bool:
+    return line in ai.gateway.parts.metrics.exposition().decode()
+
+
 async def test_fifty_notifications_and_fifty_queries_at_once_store_each_item_once(tmp_path: Path) -> None:
     files = [File(PNG + bytes([number])) for number in range(4)]
     async with bench(folder=tmp_path, settings={"tasks.query_interval": 0}) as ai, background(ai.gateway.parts):
@@ -165,8 +183,7 @@ async def test_fifty_notifications_and_fifty_queries_at_once_store_each_item_onc
             for number in range(50):
                 group.create_task(notify(number))
                 group.create_task(ai.query(task))
-        while (done := await ai.query(task))["status"] != "success":
-            await asyncio.sleep(0.05)
+        done = await ended(ai, task)
         answers = await asyncio.gather(*(ai.query(task) for _ in range(50)))
         assert {tuple(entry["id"] for entry in ai.media(answer)) for answer in (done, *answers)} == {
             tuple(copy.asset_id for copy in await ai.copies(task))
@@ -295,8 +312,7 @@ async def test_leases_are_renewed_while_a_slow_file_comes_and_a_lost_one_stops_t
         await asyncio.sleep(0.2)
         ai.gateway.clock.move(0.9)
         first = (await ai.copies(task))[0].next_try_at
-        while (await ai.copies(task))[0].next_try_at == first:
-            await asyncio.sleep(0.05)
+        await until(lambda: renewed_since(ai, task, first))
         ai.gateway.clock.move(10)
         now = int(ai.gateway.clock() * 1000)
         assert await ai.gateway.parts.metadata.task_records.copies.claim(now, now + 60_000, "another", 1)
@@ -335,5 +351,4 @@ async def test_the_operator_sees_how_long_the_oldest_item_waits(ai: Bench) -> No
     await ai.gateway.parts.ai.poller.poll()
     ai.gateway.clock.move(30)
     async with background(ai.gateway.parts):
-        while "assetgate_oldest_waiting_item_seconds 30" not in ai.gateway.parts.metrics.exposition().decode():
-            await asyncio.sleep(0.01)
+        await until(lambda: exposed(ai, "assetgate_oldest_waiting_item_seconds 30"))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.ai import LOCAL, Bench, bench
+from tests.support.ai import LOCAL, Bench, bench, until
 from tests.support.gateway import running
 
 
@@ -16,6 +17,10 @@ from tests.support.gateway import running
 async def ai() -> AsyncIterator[Bench]:
     async with bench() as made:
         yield made
+
+
+async def is_stored(ai: Bench, task: dict[str, Any]) -> bool:
+    return (await ai.copies(task))[0].state == "stored"
 
 
 def asked(ai: Bench) -> int:
@@ -140,8 +145,7 @@ async def test_a_task_whose_media_are_stored_and_that_nobody_finished_is_finishe
     settler = ai.gateway.parts.ai.persister.settler
     finish, settler.finish = settler.finish, asyncio.Event().wait  # type: ignore[assignment,method-assign]
     working = asyncio.create_task(ai.gateway.parts.ai.persister.work())
-    while (await ai.copies(task))[0].state != "stored":
-        await asyncio.sleep(0.01)
+    await until(lambda: is_stored(ai, task))
     working.cancel()
     settler.finish = finish  # type: ignore[method-assign]  # the next worker is whole
     assert (await ai.record(task)).stage == "copying"

@@ -6,10 +6,11 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from tests.support.ai import FILES, GENERATE, MP3, NAMES, QUERY, Bench, bench
+from tests.support.ai import FILES, GENERATE, MP3, NAMES, QUERY, Bench, bench, until
 from tests.support.gateway import PNG as GATEWAY_PNG
 from tests.support.gateway import service_headers, user_headers
 from tests.support.providers.media import PNG, File
@@ -143,7 +144,8 @@ async def test_tasks_are_listed_newest_first_page_by_page(ai: Bench) -> None:
     for number in range(5):
         ai.gateway.clock.move(1)
         made.append((await ai.generate(prompt=str(number)))["id"])
-    found, cursor = [], ""
+    found: list[str] = []
+    cursor: str | None = ""
     while cursor is not None:
         _, page = await ai.listed(query=f"?limit=2{cursor and '&cursor=' + cursor}")
         found += [task["id"] for task in page["tasks"]]
@@ -235,6 +237,10 @@ async def test_of_a_creation_nobody_hears_of_again_the_owner_is_told_after_the_g
     assert (await ai.query(task))["errorCode"] == "creation_interrupted"
 
 
+async def is_named(ai: Bench, task: dict[str, Any]) -> bool:
+    return (await ai.record(task)).provider_task_id is not None
+
+
 async def test_a_slow_creation_goes_on_when_its_client_has_left(ai: Bench) -> None:
     released = asyncio.Event()
     ai.simulator.hold_creation(released)
@@ -242,8 +248,7 @@ async def test_a_slow_creation_goes_on_when_its_client_has_left(ai: Bench) -> No
         await asyncio.wait_for(ai.generate(), 0.2)
     released.set()
     (task,) = (await ai.listed())[1]["tasks"]
-    while (await ai.record(task)).provider_task_id is None:
-        await asyncio.sleep(0.01)
+    await until(lambda: is_named(ai, task))
     assert list(ai.simulator.jobs) == [(await ai.record(task)).provider_task_id]
 
 

@@ -70,7 +70,7 @@ async def test_all_engines_have_the_columns_of_a_record_and_the_same_indexes(pos
         with closing(sqlite3.connect(":memory:")) as connection:
             for migration in known(engine):
                 connection.executescript(migration.text)
-            asked = "SELECT name, \"notnull\" FROM pragma_table_info(?)"
+            asked = 'SELECT name, "notnull" FROM pragma_table_info(?)'
             found = {(of, name): not notnull for of in TABLES for name, notnull in connection.execute(asked, (of,))}
             assert found == columns
             named = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,13 @@ class Bench:
 def simulator_of(name: str) -> type[Simulator]:
     found: type[Simulator] = importlib.import_module(f"tests.support.providers.{name}").simulator
     return found
+
+
+async def until(met: Callable[[], Awaitable[bool]], within: float = 20.0) -> None:
+    """Look again and again; fail when it takes longer than `within` seconds."""
+    async with asyncio.timeout(within):
+        while not await met():  # noqa: ASYNC110 - who makes it true is another process or task, and tells nobody
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
