@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
+from typing import Final
 
 from gateway.errors import RecordsFault
 from gateway.metadata import task_sql as sql
@@ -17,6 +19,9 @@ from gateway.metadata.task_records import (
     TaskListing,
     TaskRecords,
 )
+
+Noting = tuple[Event, int, asyncio.Future[bool]]  # a notification, the time, and whom to tell
+MOST_EVENTS: Final = 64  # in one transaction: a replay among them costs the others little
 
 
 def task_records(driver: Driver) -> TaskRecords:
@@ -92,11 +97,49 @@ class SqlCopies:
 
 
 class SqlEvents:
+    """Notifications that come while others are being written travel together with the next transaction.
+
+    A commit waits for the disk; a burst of notifications would wait in line, each for its own.
+    """
+
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        self._waiting: list[Noting] = []
+        self._writing: asyncio.Task[None] | None = None
 
     async def note(self, event: Event, now: int) -> bool:
-        return bool((await self._driver.batch(sql.note_event(event, now)))[0])
+        noted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((event, now, noted))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+        return await noted
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                travelling, self._waiting = self._waiting[:MOST_EVENTS], self._waiting[MOST_EVENTS:]
+                await self._write_together(travelling)
+        finally:
+            self._writing = None
+
+    async def _write_together(self, travelling: list[Noting]) -> None:
+        # In one order everywhere, so that two workers do not wait for each other's rows.
+        travelling.sort(key=lambda one: (one[0].provider, one[0].provider_task_id or "", one[0].event_id))
+        statements: list[Statement] = []
+        firsts: list[int] = []
+        for event, now, _ in travelling:
+            firsts.append(len(statements))
+            statements += sql.note_event(event, now)
+        try:
+            rows = await self._driver.batch(statements)
+        except Exception as trouble:  # noqa: BLE001 - it is those who wait that it is for
+            for _, _, noted in travelling:
+                if not noted.done():
+                    noted.set_exception(trouble)
+            return
+        for first, (_, _, noted) in zip(firsts, travelling, strict=True):
+            if not noted.done():  # who has left does not hear of it
+                noted.set_result(bool(rows[first]))
 
     async def forget(self, now: int) -> int:
         (rows,) = await self._driver.batch([(sql.FORGET_EVENTS, (now,))])
