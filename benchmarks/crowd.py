@@ -22,7 +22,7 @@ _OPENED = "opened"
 
 
 def raise_limits() -> int:
-    """Allow as many descriptors as the system lets us, also to what we start; return how many connections that makes."""
+    """Allow us, and what we start, as many descriptors as can be; return how many connections that makes."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most - RESERVE
@@ -43,7 +43,7 @@ def slow(url: str, count: int) -> Iterator[None]:
 
 
 def resident(pid: int) -> float:
-    """Resident memory of a process and of its children, in MB (10^6), what the kernel counts as its own and as files'."""
+    """Resident memory of a process and of its children, in MB (10^6): its own pages, and those of mapped files."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return _resident(pid) + sum(resident(int(child)) for child in children)
 

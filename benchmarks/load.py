@@ -49,9 +49,18 @@ def wrk(
     `script` is a Lua file of this folder that makes other requests, and its arguments.
     """
     named = [part for name, value in (headers or {}).items() for part in ("-H", f"{name}: {value}")]
-    scripted = ["-s", _HERE / script[0]] if script else []
-    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", *named, *scripted]
-    command = ["wrk", *options, url, *(["--", *script[1:]] if script else [])]
+    scripted: processes.Command = ["-s", _HERE / script[0]] if script else []
+    options: processes.Command = [
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--latency",
+        "--timeout",
+        "10s",
+        *named,
+        *scripted,
+    ]
+    command: processes.Command = ["wrk", *options, url, *(["--", *script[1:]] if script else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
     if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         raise LoadFailed(done.stdout)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -127,7 +127,9 @@ class _Pool:
 
     def __init__(self, url: str, expected: int) -> None:
         place = urlsplit(url)
-        self._place, self._expected = (place.hostname, place.port), expected
+        assert place.hostname is not None
+        assert place.port is not None
+        self._host, self._port, self._expected = place.hostname, place.port, expected
         self.opened: list[_Connection] = []
         self.idle: list[_Connection] = []
 
@@ -136,13 +138,13 @@ class _Pool:
 
     async def open(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: _Connection(self._expected), *self._place)
+        _, connection = await loop.create_connection(lambda: _Connection(self._expected), self._host, self._port)
         self.opened.append(connection)
         return connection
 
 
 @asynccontextmanager
-async def _connections(url: str, expected: int, beforehand: int = 16) -> Any:
+async def _connections(url: str, expected: int, beforehand: int = 16) -> AsyncIterator[_Pool]:
     pool = _Pool(url, expected)
     try:
         pool.idle += [await pool.open() for _ in range(beforehand)]

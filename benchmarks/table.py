@@ -1,4 +1,4 @@
-"""Measures the gateway against its peers on this machine, in one run: each row in alternation, medians, ratios, targets.
+"""Measures the gateway against its peers on this machine, in one run: by turns, with medians, ratios and targets.
 
     python -m benchmarks.table [--only signed …] [--rounds 3] [--seconds 2] [--json benchmarks/results/table.json]
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from aiohttp import web
 
 from gateway import families
+from gateway.ai import Ai, open_ai
 from gateway.clock import Clock, Randomness, system_clock, system_randomness
 from gateway.delivery.plan import DeliveryRules
 from gateway.delivery.slices import cached
@@ -40,12 +41,16 @@ from gateway.web.express.lane import Lane
 from gateway.web.express.memory import Decisions
 from gateway.web.heads import Shared
 from gateway.web.health import HealthRoutes
+from gateway.web.imports import ImportRoutes
 from gateway.web.legacy import LegacyRoutes
 from gateway.web.middleware import Problems, RequestIds
 from gateway.web.modes import Modes
+from gateway.web.notify import NotifyRoutes
 from gateway.web.observed import AccessLog, Observed
+from gateway.web.pages.activity import ActivityPages
 from gateway.web.routes import Handlers, table
 from gateway.web.signatures import SignatureRoutes
+from gateway.web.tasks import TaskRoutes
 from gateway.web.uploads import UploadRoutes
 from policies.model import Rule, Visibility
 from policies.purposes import Purpose
@@ -71,6 +76,7 @@ class Gateway:
     metrics: Metrics
     jwt: JwtVerifier | None
     better_auth: BetterAuthSessions | None
+    ai: Ai
 
 
 @asynccontextmanager
@@ -100,6 +106,11 @@ async def build(
             await _open_sessions(better_auth)
             open_parts.push_async_callback(better_auth.close)
         quota = Quota(settings.guests.max_files, settings.guests.max_bytes)
+        metrics, sharing = Metrics(), Sharing(metadata, signing_keys, purposes, rules, clock)
+        ingest = Ingest(metadata, storage, purposes, quota, settings.guests.ttl, clock, randomness)
+        ai = await open_parts.enter_async_context(
+            open_ai(settings, metadata, storage, ingest, sharing, metrics, clock, randomness)
+        )
         yield Gateway(
             settings=settings,
             clock=clock,
@@ -108,12 +119,13 @@ async def build(
             storage=storage,
             rules=rules,
             keys={key.kid: key.key for key in signing_keys},
-            sharing=Sharing(metadata, signing_keys, purposes, rules, clock),
-            ingest=Ingest(metadata, storage, purposes, quota, settings.guests.ttl, clock, randomness),
+            sharing=sharing,
+            ingest=ingest,
             sweeper=Sweeper(metadata, storage, settings.sweep, clock),
-            metrics=Metrics(),
+            metrics=metrics,
             jwt=jwt,
             better_auth=better_auth,
+            ai=ai,
         )
 
 
@@ -202,6 +214,16 @@ def _handlers(gateway: Gateway, callers: Callers, guests: GuestSessions, decisio
         signatures=SignatureRoutes(callers, gateway.sharing),
         claims=ClaimRoutes(callers, metadata, guests, gateway.clock),
         explaining=ExplainRoutes(callers, metadata, gateway.rules, gateway.keys, gateway.clock),
+        tasks=TaskRoutes(callers, gateway.ai.tasks, gateway.sharing),
+        notify=NotifyRoutes(
+            gateway.ai.desks,
+            gateway.ai.tasks,
+            settings.tasks.max_notification_bytes,
+            gateway.metrics,
+            gateway.clock,
+        ),
+        imports=ImportRoutes(callers, gateway.ai.imports, gateway.ingest),
+        activity=ActivityPages(callers, gateway.ai.tasks),
         legacy=LegacyRoutes(callers, uploads, settings.legacy, gateway.metrics),
         health=HealthRoutes(metadata, storage, gateway.metrics),
     )

@@ -44,6 +44,7 @@ class Staged:
     size: int
     sha256: str
     filename: str | None
+    object_key: str
 
 
 class Ingest:
@@ -73,9 +74,14 @@ class Ingest:
 
     @asynccontextmanager
     async def stage(
-        self, chunks: AsyncIterator[bytes], filename: str | None, known: Admission | Caller
+        self,
+        chunks: AsyncIterator[bytes],
+        filename: str | None,
+        known: Admission | Caller,
+        *,
+        reserved: tuple[str, str] | None = None,
     ) -> AsyncIterator[Staged]:
-        """Receive a file's bytes; leaving without `admit` leaves nothing.
+        """Receive a file's bytes; leaving without `admit` leaves nothing. `reserved` are an asset id and an object key.
 
         While nothing is known but the caller, it is judged by all purposes open to them, until `admit` knows better.
         Raises `Unprocessable` for an empty file, `TypeNotAllowed`, `FileTooLarge`, `Denied`, and what `chunks` raises.
@@ -87,17 +93,17 @@ class Ingest:
         if isinstance(known, Admission):
             check_type(known.purpose, media_type)
         limit = self._limit(known)
-        asset_id = new_asset_id(self._randomness)
+        asset_id, object_key = reserved or self._new_names()
         digest = hashlib.sha256()
         size = 0
-        async with self._storage.create(object_key_of(asset_id), media_type) as sink:
+        async with self._storage.create(object_key, media_type) as sink:
             async for chunk in _again(head, chunks):
                 size += len(chunk)
                 if size > limit:
                     raise too_large(limit)
                 digest.update(chunk)
                 await sink.write(chunk)
-            yield Staged(asset_id, sink, media_type, size, digest.hexdigest(), filename)
+            yield Staged(asset_id, sink, media_type, size, digest.hexdigest(), filename, object_key)
 
     async def admit(self, staged: Staged, admission: Admission) -> Asset:
         """Make a staged file an asset. Raises `TypeNotAllowed`, `FileTooLarge` or `TooManyRequests` and keeps nothing.
@@ -145,6 +151,10 @@ class Ingest:
             ) from exceeded
         return asset
 
+    def _new_names(self) -> tuple[str, str]:
+        asset_id = new_asset_id(self._randomness)
+        return asset_id, object_key_of(asset_id)
+
     async def _make_ready(self, asset: Asset, stored: Stored) -> Asset | None:
         changes: Changes = {"state": State.READY, "object_version": stored.version}
         try:
@@ -179,7 +189,7 @@ class Ingest:
             media_type=staged.media_type,
             size=staged.size,
             sha256=staged.sha256,
-            object_key=object_key_of(staged.asset_id),
+            object_key=staged.object_key,
             created_at=now,
             updated_at=now,
             filename=staged.filename,

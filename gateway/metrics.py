@@ -39,6 +39,32 @@ class Metrics:
             "assetgate_legacy_requests", "Uses of the legacy routes.", ["route", "caller"], registry=self.registry
         )
 
+        self._add_tasks()
+
+    def _add_tasks(self) -> None:
+        """Add what is counted of AI tasks."""
+        registry = self.registry
+        self.notifications = Counter(
+            "assetgate_notifications", "Notifications of providers.", ["provider", "outcome"], registry=registry
+        )
+        self.tasks = Counter(
+            "assetgate_tasks", "AI tasks created, and ended by status.", ["provider", "status"], registry=registry
+        )
+        self.copied = Counter("assetgate_copied_items", "Media items stored.", ["provider"], registry=registry)
+        self.copied_bytes = Counter("assetgate_copied_bytes", "Bytes of media items stored.", registry=registry)
+        self.copy_failures = Counter(
+            "assetgate_copy_failures",
+            "Attempts to copy a media item that failed; final ones ended it.",
+            ["provider", "reason", "final"],
+            registry=registry,
+        )
+        self.oldest_copy = Gauge(
+            "assetgate_oldest_waiting_item_seconds",
+            "Age of the oldest media item that is not stored yet.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
     def exposition(self) -> bytes:
         """The text that Prometheus reads: of this process, or of all workers where there are several."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:

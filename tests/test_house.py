@@ -122,8 +122,16 @@ def test_a_port_is_narrow(module: str) -> None:
         if isinstance(node, ast.ClassDef) and "Protocol" in {
             ast.unparse(base).partition("[")[0] for base in node.bases
         }:
-            methods = [part.name for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+            methods = [part.name for part in node.body if isinstance(part, _FUNCTIONS) and not _is_property(part)]
             assert len(methods) <= WIDEST_PORT, f"{node.name}: {', '.join(methods)}"
+
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _is_property(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Tell what is read as an attribute from a method."""
+    return any(ast.unparse(decorator) == "property" for decorator in function.decorator_list)
 
 
 def test_rooms_import_only_what_lies_below_them() -> None:

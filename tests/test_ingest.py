@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ async def test_an_upload_that_the_sweeper_gave_up_is_told_to_come_again(gateway:
             return await self._sink.commit()
 
     async with ingest.stage(chunks(PNG), None, admitted) as staged:
-        late = Staged(staged.asset_id, Sweeping(staged), staged.media_type, staged.size, staged.sha256, None)  # type: ignore[arg-type]  # what it returns is the sink's
+        late = replace(staged, sink=Sweeping(staged))  # type: ignore[arg-type]  # what it returns is the sink's
         with pytest.raises(TooManyRequests):
             await ingest.admit(late, admitted)
     assert await nothing_is_left(gateway, tmp_path)

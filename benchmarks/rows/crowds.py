@@ -1,4 +1,4 @@
-"""Rows of many at once: a thousand readers of one cold video, ten thousand idle connections, a thousand slow readers."""
+"""Rows of many at once: everybody reads one cold video; ten thousand are connected; a thousand read slowly."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
 from gateway.metadata.news import News
+from gateway.metadata.task_records import TaskRecords
 from gateway.model import Asset
 from policies.model import State, Visibility
 
@@ -42,6 +43,8 @@ class Changes(TypedDict, total=False):
     visibility: Visibility
     filename: str | None
     state: State
+    purpose: str
+    object_key: str
     media_type: str
     size: int
     sha256: str
@@ -169,4 +172,9 @@ class Metadata(Assets, Housekeeping, Schema, Protocol):
     @property
     def news(self) -> News:
         """How a memory of its records hears of their changes (see `gateway.metadata.remembered`)."""
+        ...
+
+    @property
+    def task_records(self) -> TaskRecords:
+        """The records of AI tasks (see `gateway.metadata.task_records`)."""
         ...

@@ -34,6 +34,7 @@ class Dialect:
     other_list: str | None = None
     adopt: str | None = None
     note: str | None = None
+    skip_locked: str = ""  # behind the LIMIT of what chooses rows to claim, with a space before it
 
 
 class Driver(Protocol):

@@ -35,6 +35,7 @@ _DIALECT: Final = Dialect(
     lock_owner="SELECT pg_advisory_xact_lock(16711, hashtext($1))",
     lock_owner_of="SELECT pg_advisory_xact_lock(16711, hashtext(owner)) FROM assets WHERE id = $1",
     lock_schema="SELECT pg_advisory_xact_lock(16712, 0)",
+    skip_locked=" FOR UPDATE SKIP LOCKED",
 )
 
 

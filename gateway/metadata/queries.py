@@ -12,6 +12,8 @@ from gateway.metadata.driver import Driver, Row, Statement
 from gateway.metadata.migrations import Migrations
 from gateway.metadata.news import News
 from gateway.metadata.sql import asset_of
+from gateway.metadata.task_queries import task_records
+from gateway.metadata.task_records import TaskRecords
 from gateway.model import Asset
 from policies.model import State
 
@@ -25,6 +27,7 @@ class SqlMetadata:
     def __init__(self, driver: Driver, clock: Clock) -> None:
         self._driver = driver
         self.news: News = driver.news
+        self.task_records: TaskRecords = task_records(driver)
         self._migrations = Migrations(driver, clock)
         self._get_many = sql.GET_MANY.replace("<ids>", driver.dialect.ids)
         self._swept = sql.SWEPT.replace("<ids>", driver.dialect.ids)

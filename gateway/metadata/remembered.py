@@ -13,6 +13,7 @@ from gateway.errors import RecordsTimeout, RecordsUnavailable
 from gateway.metadata import Changes, Listing, Metadata, MigrationStatus, Quota
 from gateway.metadata.entries import Entries, Entry
 from gateway.metadata.news import Heard, News
+from gateway.metadata.task_records import TaskRecords
 from gateway.model import Asset
 from gateway.settings import Records
 from policies.model import State
@@ -69,6 +70,10 @@ class Remembered:
     @property
     def news(self) -> News:
         return self._news
+
+    @property
+    def task_records(self) -> TaskRecords:
+        return self._inner.task_records
 
     async def open(self) -> None:
         await self._news.open(self._heard)

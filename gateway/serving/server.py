@@ -7,9 +7,10 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from gateway.app import Gateway, build, web_application
+from gateway.serving.background import background
 from gateway.settings import Settings
 from gateway.web.connections import accepting
 from gateway.web.observed import AccessLog
@@ -49,14 +50,9 @@ def stopped_by_signal() -> asyncio.Event:
 
 @asynccontextmanager
 async def _housekeeping(gateway: Gateway, *, wanted: bool) -> AsyncIterator[None]:
-    """Sweep beside the serving, when the settings want it so."""
+    """Do the work beside the serving, when the settings want it so."""
     if not (wanted and gateway.settings.worker.inline):
         yield
         return
-    sweeping = asyncio.create_task(gateway.sweeper.run())
-    try:
+    async with background(gateway):
         yield
-    finally:
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping

@@ -274,6 +274,24 @@ class Worker(Section):
     inline: bool
 
 
+class Tasks(Section):
+    """AI tasks: how long is waited for what, and how much is done at once."""
+
+    deadline: Duration
+    creation_patience: Duration
+    creation_grace: Duration
+    reference_life: Annotated[Duration, Field(gt=0, le=7 * 86400)]
+    first_ask: Duration
+    longest_wait: Duration
+    query_interval: Duration
+    retention: Duration
+    copies: int = Field(ge=1, le=256)
+    copies_per_host: int = Field(ge=1, le=256)
+    lease: Annotated[Duration, Field(ge=1)]
+    interval: Annotated[Duration, Field(gt=0)]
+    max_notification_bytes: Size
+
+
 class Sweep(Section):
     interval: Duration
     orphans_interval: Duration
@@ -307,5 +325,6 @@ class Settings(Section):
     providers: dict[str, Provider]
     fetch: Fetch
     worker: Worker
+    tasks: Tasks
     sweep: Sweep
     log: Log

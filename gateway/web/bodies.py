@@ -32,6 +32,9 @@ class Body(BaseModel):
     )
 
 
+# What PostgreSQL keeps in no text.
+NO_NUL: Final = r"^[^\x00]*$"
+
 Some = TypeVar("Some", bound=BaseModel)
 
 

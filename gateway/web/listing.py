@@ -19,10 +19,16 @@ LARGEST_PAGE: Final = 1000
 
 
 def encode_cursor(asset: Asset) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([asset.created_at, asset.id])).rstrip(b"=").decode()
+    return encode_position(asset.created_at, asset.id)
 
 
-def decode_cursor(cursor: str) -> tuple[int, str]:
+def encode_position(created_at: int, name: str) -> str:
+    """Write where a page ended as text that means nothing to clients."""
+    return base64.urlsafe_b64encode(orjson.dumps([created_at, name])).rstrip(b"=").decode()
+
+
+def decode_position(cursor: str) -> tuple[int, str]:
+    """Read what `encode_position` wrote. Raises `InvalidRequest`."""
     try:
         created_at, asset_id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError, TypeError):
@@ -37,19 +43,23 @@ def listing_of(request: web.Request, caller: Caller) -> Listing:
     """Read the query. Raises `SignInRequired`, `Forbidden`, `InvalidRequest` and `Unprocessable`."""
     query = request.query
     owner = _listed_owner(caller, query.get("owner"))
-    limit = query.get("limit", str(DEFAULT_PAGE))
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(LARGEST_PAGE))) or not (
-        1 <= int(limit) <= LARGEST_PAGE
-    ):
-        raise Unprocessable(f"limit is a number from 1 to {LARGEST_PAGE}", fields={"limit": "is out of range"})
+    limit = limit_of(request, LARGEST_PAGE)
     cursor = query.get("cursor")
     return Listing(
-        limit=int(limit),
+        limit=limit,
         owner=owner,
         purpose=query.get("purpose"),
         media_type=query.get("mediaType"),
-        after=decode_cursor(cursor) if cursor else None,
+        after=decode_position(cursor) if cursor else None,
     )
+
+
+def limit_of(request: web.Request, largest: int) -> int:
+    """Read how many are asked for. Raises `Unprocessable`."""
+    limit = request.query.get("limit", str(DEFAULT_PAGE))
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(largest))) or not 1 <= int(limit) <= largest:
+        raise Unprocessable(f"limit is a number from 1 to {largest}", fields={"limit": "is out of range"})
+    return int(limit)
 
 
 def _listed_owner(caller: Caller, asked: str | None) -> str | None:

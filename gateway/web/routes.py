@@ -12,8 +12,12 @@ from gateway.web.bodies import go_ahead
 from gateway.web.claims import ClaimRoutes
 from gateway.web.explaining import ExplainRoutes
 from gateway.web.health import HealthRoutes
+from gateway.web.imports import ImportRoutes
 from gateway.web.legacy import LegacyRoutes
+from gateway.web.notify import NotifyRoutes
+from gateway.web.pages.activity import ActivityPages
 from gateway.web.signatures import SignatureRoutes
+from gateway.web.tasks import TaskRoutes
 from gateway.web.uploads import UploadRoutes
 
 
@@ -27,6 +31,10 @@ class Handlers:
     claims: ClaimRoutes
     explaining: ExplainRoutes
     authorizing: AuthorizeRoutes
+    tasks: TaskRoutes
+    notify: NotifyRoutes
+    imports: ImportRoutes
+    activity: ActivityPages
     legacy: LegacyRoutes
     health: HealthRoutes
 
@@ -46,6 +54,13 @@ def table(to: Handlers) -> list[web.RouteDef]:
         web.post("/api/storage/assets/{id}/revoke", to.assets.revoke),
         web.get("/api/storage/assets/{id}/explain", to.explaining.explain),
         web.get("/api/storage/authorize", to.authorizing.authorize),
+        web.post("/api/storage/assets/import", to.imports.take),
+        web.post("/api/ai/generate", to.tasks.generate),
+        web.post("/api/ai/query", to.tasks.query),
+        web.get("/api/ai/tasks", to.tasks.list),
+        web.post("/api/ai/notify/{provider}", to.notify.notify),
+        web.get("/activity/ai-tasks", to.activity.index),
+        web.get("/activity/ai-tasks/{id}/refresh", to.activity.refresh),
         web.post("/api/storage/upload-image", to.legacy.upload_image),
         web.get("/api/proxy/file", to.legacy.proxy_file),
         web.get("/healthz", to.health.alive),

@@ -147,7 +147,7 @@ class UploadRoutes:
             owner = may_upload(caller, purpose, visibility)
         except Denied as denied:
             raise of_denied(denied) from denied
-        owner = _named_owner(caller, upload.fields.get("owner"), owner)
+        owner = named_owner(caller, upload.fields.get("owner"), owner)
         return Admission(purpose, owner, visibility)
 
     def _begin_session(self, upload: _Upload) -> Caller:
@@ -219,7 +219,7 @@ def _visibility(asked: str | None) -> Visibility | None:
         raise Unprocessable("visibility is private or public", fields={"visibility": "is unknown"}) from None
 
 
-def _named_owner(caller: Caller, asked: str | None, owner: str) -> str:
+def named_owner(caller: Caller, asked: str | None, owner: str) -> str:
     """The owner that a service names: `user:<id>` or `system`. Nobody else may name another than themselves."""
     if asked is None or asked in {"", owner}:
         return owner

@@ -16,10 +16,11 @@ import pytest
 from gateway.errors import CannotStart
 from gateway.metadata.migrations import known
 from gateway.metadata.postgres import PostgresDriver
+from gateway.metadata.task_records import Copy, Task
 from gateway.model import Asset
 from gateway.resources import resource
 from tests.metadata.test_sql import STATEMENTS
-from tests.support.metadata import an_asset, d1_settings, open_at, opened, read
+from tests.support.metadata import TABLES, an_asset, d1_settings, open_at, opened, read
 from tests.support.servers.d1 import D1
 from tests.support.servers.pgbouncer import PgBouncer
 from tests.support.servers.postgres import Postgres
@@ -60,15 +61,18 @@ async def test_all_engines_have_the_columns_of_a_record_and_the_same_indexes(pos
     url = postgres.create_database()
     async with opened(url):
         shape = await catalog_of(url)
-    columns = {row[2]: row[4] == "YES" for row in shape if row[:2] == ("column", "assets")}
-    assert set(columns) == {field.name for field in fields(Asset)}
-    indexes = {row[2] for row in shape if row[0] == "index"} - {"assets_pkey"}
+    columns = {(row[1], row[2]): row[4] == "YES" for row in shape if row[0] == "column"}
+    for table, record in (("assets", Asset), ("tasks", Task), ("copies", Copy)):
+        assert {name for of, name in columns if of == table} == {field.name for field in fields(record)}
+    assert {of for of, _ in columns} == set(TABLES)
+    indexes = {row[2] for row in shape if row[0] == "index"} - {f"{table}_pkey" for table in TABLES}
     for engine in ("sqlite", "d1"):
         with closing(sqlite3.connect(":memory:")) as connection:
             for migration in known(engine):
                 connection.executescript(migration.text)
-            rows = connection.execute("SELECT name, \"notnull\" FROM pragma_table_info('assets')").fetchall()
-            assert {name: not notnull for name, notnull in rows} == columns
+            asked = 'SELECT name, "notnull" FROM pragma_table_info(?)'
+            found = {(of, name): not notnull for of in TABLES for name, notnull in connection.execute(asked, (of,))}
+            assert found == columns
             named = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
             assert {row[0] for row in connection.execute(named)} == indexes
 

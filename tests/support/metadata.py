@@ -76,6 +76,7 @@ def d1_settings(server: D1) -> dict[str, str]:
     return {"D1_BASE_URL": server.api, "D1_API_TOKEN": server.token, "D1_REQUESTS_PER_SECOND": "100000"}
 
 
+TABLES = ("assets", "tasks", "copies", "task_events")  # in which records are kept
 Place = tuple[str, dict[str, str]]  # the URL of an empty store, and the other settings that it needs
 
 
@@ -92,7 +93,7 @@ async def _postgres(request: pytest.FixtureRequest, folder: Path) -> Place:
     url: str = request.getfixturevalue("postgres_shared")
     connection = await asyncpg.connect(url)
     if await connection.fetchval("SELECT to_regclass('assets')"):
-        await connection.execute("TRUNCATE assets")
+        await connection.execute(f"TRUNCATE {', '.join(TABLES)}")
     await connection.close()
     return url, {}
 
@@ -100,8 +101,7 @@ async def _postgres(request: pytest.FixtureRequest, folder: Path) -> Place:
 async def _d1(request: pytest.FixtureRequest, folder: Path) -> Place:
     server: D1 = request.getfixturevalue("d1")
     database: str = request.getfixturevalue("d1_shared")
-    await asyncio.to_thread(server.query, database, "DROP TABLE IF EXISTS assets")
-    for table in ("schema_migrations", "d1_migrations"):
+    for table in (*TABLES, "schema_migrations", "d1_migrations"):
         await asyncio.to_thread(server.query, database, f"DROP TABLE IF EXISTS {table}")
     return f"d1://{server.account}/{database}", d1_settings(server)
 

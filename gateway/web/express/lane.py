@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from gateway.clock import Clock
 from gateway.delivery.conditions import UNCONDITIONAL
-from gateway.delivery.plan import DeliveryRules, Method, plan
+from gateway.delivery.plan import Delivery, DeliveryRules, Method, Representation, plan
 from gateway.errors import AssetgateError
 from gateway.storage import Resident
 from gateway.web.addresses import Proxies
@@ -104,10 +104,17 @@ class Lane:
             route=ASSET_ROUTE,
             status=delivery.status,
             reason=decided.reason,
-            size=len(body) if body is not None else None,
+            size=_announced(delivery, decided.shown),
             range=fields.get("range"),
             caller=decided.kind,
             address=self._proxies.client(peer, fields.get("x-forwarded-for")),
             agent=fields.get("user-agent"),
         )
         return Answer(head, body, note, decision)
+
+
+def _announced(delivery: Delivery, shown: Representation) -> int | None:
+    """The Content-Length that the head names, which that of a HEAD does too."""
+    if delivery.wanted is not None:
+        return len(delivery.wanted)
+    return shown.size if delivery.fixed is shown.whole else None
