@@ -98,7 +98,8 @@ class Part:
         """Write, then tell the other workers how far it is. Raises `OSError`."""
         # Not through the map: on a full disk that would kill the process, and this raises.
         _write(self._descriptor, data, offset)
-        _write(self._descriptor, memoryview(_FILLED.pack(offset + len(data))), self.length)
+        if offset + len(data) < self.length:  # what `commit` writes says that it is complete
+            _write(self._descriptor, memoryview(_FILLED.pack(offset + len(data))), self.length)
 
     def commit(self) -> bool:
         """Prove it and give it its name. False: somebody removed it meanwhile. Raises `OSError`."""
