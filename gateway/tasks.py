@@ -192,9 +192,8 @@ class TaskService:
             return ended
         if isinstance(error, ProviderKeyRefused):
             log.error("%s does not accept the gateway's key", desk.name)
-            raise Unavailable(
-                "The provider does not accept the gateway's key", error=error.code, retry_after=KEY_REFUSED_RETRY
-            ) from error
+            detail = "The provider does not accept the gateway's key"
+            raise Unavailable(detail, error="provider_key_refused", retry_after=KEY_REFUSED_RETRY) from error
         after = getattr(error, "retry_after", None)
         detail = "The provider cannot begin the task now"
         raise Unavailable(detail, error="provider_unavailable", retry_after=int(after or 5)) from error

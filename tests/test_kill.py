@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import subprocess
 import sys
@@ -108,9 +109,9 @@ async def holds(found: Sized) -> bool:
 async def swept(folder: Path, settings: Mapping[str, str]) -> dict[str, Any]:
     """Run `assetgate sweep --orphans --remove` in a process of its own."""
     command = [sys.executable, "-m", "gateway", "sweep", "--orphans", "--remove", "--json"]
-    done = await asyncio.to_thread(
-        subprocess.run, command, cwd=folder, env=environment(settings), capture_output=True, check=True
-    )
+    whole = {**os.environ, **environment(settings)}
+    done = await asyncio.to_thread(subprocess.run, command, cwd=folder, env=whole, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -57,7 +57,7 @@ class TaskRoutes:
         self._sharing = sharing
 
     async def generate(self, request: web.Request) -> web.Response:
-        caller = await self._callers.identify(request)
+        caller = admitted(await self._callers.identify(request))
         body = await read_body(request, GenerateBody)
         user = acting(caller, body.user_id)
         base = self._callers.base(request)
@@ -74,13 +74,13 @@ class TaskRoutes:
         return ok((await self.shown(user, [await self._tasks.generate(user, user.id, wanted)]))[0])
 
     async def query(self, request: web.Request) -> web.Response:
-        caller = await self._callers.identify(request)
+        caller = admitted(await self._callers.identify(request))
         body = await read_body(request, QueryBody)
         user = acting(caller, body.user_id)
         return ok((await self.shown(user, [await self._tasks.query(user.id, body.task_id)]))[0])
 
     async def list(self, request: web.Request) -> web.Response:
-        caller = await self._callers.identify(request)
+        caller = admitted(await self._callers.identify(request))
         user = acting(caller, request.query.get("userId"))
         cursor = request.query.get("cursor")
         listing = TaskListing(user.id, limit_of(request, LARGEST_PAGE), decode_position(cursor) if cursor else None)
@@ -104,16 +104,22 @@ class TaskRoutes:
 _SIGNED: Final = ("taskInfo", "taskResult")
 
 
-def acting(caller: Caller, user_id: str | None) -> Caller:
-    """Return the user for whom is acted. Raises `SignInRequired`, `Forbidden`, `Unprocessable`."""
+def admitted(caller: Caller) -> Caller:
+    """Return a caller that may have to do with tasks at all. Raises `SignInRequired`, `Forbidden`."""
     if caller.kind is CallerKind.SERVICE:
         if SCOPE not in caller.scopes:
             raise Forbidden(f"The service's key does not have the scope {SCOPE}", error="scope_missing")
+    elif caller.kind is not CallerKind.USER:
+        raise SignInRequired
+    return caller
+
+
+def acting(caller: Caller, user_id: str | None) -> Caller:
+    """Return the user for whom is acted. Raises `Forbidden`, `Unprocessable`."""
+    if caller.kind is CallerKind.SERVICE:
         if not user_id:
             raise Unprocessable("A service names the user in userId", fields={"userId": "is missing"})
         return Caller(CallerKind.USER, user_id, address=caller.address)
-    if caller.kind is not CallerKind.USER:
-        raise SignInRequired
     if user_id not in (None, caller.id):
         raise Forbidden("Only a service may act for another user", error="scope_missing")
     return caller

@@ -17,6 +17,7 @@ from gateway.app import web_application
 from gateway.errors import AssetgateError, of_denied
 from gateway.resources import resource
 from policies.model import Denied, Reason
+from tests.support.ai import GENERATE, LIST, QUERY, bench
 from tests.support.gateway import PNG, UPLOAD, Running, form, running, service_headers, user_headers
 
 DOCUMENT: Final[dict[str, Any]] = json.loads(resource("web/openapi.json").read_bytes())
@@ -168,6 +169,15 @@ STRANGER: Final = [
     (401, "POST", ASSETS + "/claim", "", {}),
     (401, "POST", ASSETS + "/sign", "", {"json": {"assetIds": [ID]}}),
     (401, "POST", ASSETS + "/resolve", "", {"json": {"document": None}}),
+    (401, "POST", ASSETS + "/import", "", {"json": {}}),
+    (401, "POST", GENERATE, "", {"json": {}}),
+    (400, "POST", QUERY, "", {"data": "{", "headers": user_headers()}),
+    (404, "POST", QUERY, "", {"json": {"taskId": ID}, "headers": user_headers()}),
+    (401, "GET", LIST, "", {}),
+    (422, "GET", LIST, "?limit=0", {"headers": user_headers()}),
+    (404, "POST", "/api/ai/notify/{provider}", "", {}),
+    (401, "GET", "/activity/ai-tasks", "", {}),
+    (401, "GET", "/activity/ai-tasks/{id}/refresh", "", {}),
     (400, "GET", AUTHORIZE, "", {}),
     (403, "GET", AUTHORIZE, "", {"headers": {"X-Original-URI": f"{ASSETS}/{ID}"}}),
     (400, "POST", UPLOAD, "", {}),
@@ -251,3 +261,32 @@ async def test_a_method_that_a_path_does_not_take_is_answered_as_the_document_sa
     async with gateway.client.put("/healthz") as response:
         assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
         assert misfits(described["schema"], await response.json(content_type=None)) == []
+
+
+async def test_tasks_are_answered_as_the_document_says() -> None:
+    async with bench() as ai:
+        user, path = {"headers": user_headers()}, "/api/ai/notify/{provider}"
+        assert await answered(ai.gateway, "POST", GENERATE, GENERATE, json=ai.body(), **user) == 200
+        task = await ai.generate()
+        for state in ("running", "copying", "done"):
+            if state == "copying":
+                ai.succeed(task)
+                headers, body = ai.simulator.signed(ai.job(task).id)
+                sent: dict[str, Any] = {"data": body, "headers": headers}
+                assert await answered(ai.gateway, "POST", path, ai.notify_path, **sent) == 200
+                sent["headers"] = {**headers, "webhook-id": "another"}
+                assert await answered(ai.gateway, "POST", path, ai.notify_path, **sent) == 401
+            if state == "done":
+                await ai.work()
+            assert await answered(ai.gateway, "POST", QUERY, QUERY, json={"taskId": task["id"]}, **user) == 200
+            assert await answered(ai.gateway, "GET", LIST, LIST, **user) == 200
+        pages = "/activity/ai-tasks"
+        assert await answered(ai.gateway, "GET", pages, pages, **user) == 200
+        refresh = pages + "/{id}/refresh"
+        assert await answered(ai.gateway, "GET", refresh, refresh.replace("{id}", task["id"]), **user) == 303
+        ai.simulator.scripted.append((503, {}, {}))
+        assert await answered(ai.gateway, "POST", GENERATE, GENERATE, json=ai.body(), **user) == 503
+        wanted = {"url": "https://files.example/x.png", "purpose": "avatar", "owner": "user:u_1"}
+        importing = ASSETS + "/import"
+        assert await answered(ai.gateway, "POST", importing, importing, json=wanted, headers=service_headers()) == 202
+        assert await answered(ai.gateway, "POST", importing, importing, json=wanted, **user) == 403
