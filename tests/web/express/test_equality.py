@@ -58,7 +58,7 @@ async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
         yield Pair(express, handlers, reads, known, asset_id)
 
 
-@settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 async def test_both_lanes_answer_any_conversation_alike(pair: Pair, data: st.DataObject) -> None:
     reads = plain_reads(pair.reads, pair.known)
