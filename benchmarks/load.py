@@ -70,6 +70,8 @@ def wrk(
     assert count is not None, done.stdout
     assert rate is not None, done.stdout
     assert tail is not None, done.stdout
+    if not int(count[1]):
+        raise LoadFailed(f"no answer within {seconds} s: {url}")
     return Rate(float(rate[1]), float(tail[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[tail[2]], int(count[1]))
 
 

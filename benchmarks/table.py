@@ -8,6 +8,7 @@ log; each group of rows has a gateway of its own. A chart is drawn beside the JS
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -48,7 +49,7 @@ def main(only: tuple[str, ...], rounds: int, seconds: int, people: int, idle: in
     console = Console(width=None if sys.stdout.isatty() else 160)
     load.check_tools()
     crowd.raise_limits()
-    outcomes = _hold(only or tuple(GROUPS), Pace(rounds, seconds, people, idle), console)
+    outcomes, failed = _hold(only or tuple(GROUPS), Pace(rounds, seconds, people, idle), console)
     judged = verdicts.lines(outcomes)
     picture = result.with_suffix(".svg")
     report.save(outcomes, result, targets=[line.described() for line in judged])
@@ -56,17 +57,26 @@ def main(only: tuple[str, ...], rounds: int, seconds: int, people: int, idle: in
     console.print(report.table(outcomes))
     console.print(verdicts.table(judged))
     console.print(f"written to {result} and {picture}", highlight=False)
+    if failed:
+        console.print(f"[red]failed: {', '.join(failed)}")
+        sys.exit(1)
 
 
-def _hold(names: tuple[str, ...], pace: Pace, console: Console) -> list[report.Outcome]:
+def _hold(names: tuple[str, ...], pace: Pace, console: Console) -> tuple[list[report.Outcome], list[str]]:
+    """Return what was measured, and the names of what could not be: the rest is not to be lost for it."""
     outcomes: list[report.Outcome] = []
+    failed: list[str] = []
     with ExitStack() as stage_stack:
         stage = stage_stack.enter_context(prepared())
         for name in names:
             with ExitStack() as stack:
-                contests = GROUPS[name](stage, stack, pace)
-                outcomes += [report.hold(contest, pace.rounds, console) for contest in contests]
-    return outcomes
+                for contest in GROUPS[name](stage, stack, pace):
+                    try:
+                        outcomes.append(report.hold(contest, pace.rounds, console))
+                    except (load.LoadFailed, OSError, subprocess.SubprocessError) as trouble:
+                        console.print(f"{contest.work}: {trouble!r}", style="red", markup=False, highlight=False)
+                        failed.append(contest.work)
+    return outcomes, failed
 
 
 if __name__ == "__main__":

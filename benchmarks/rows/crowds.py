@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from benchmarks.rows.common import READERS, Pace
 from benchmarks.stage import SIZES, MiB, Stage, add_cold
 
 SLICE = MiB
+_SETTLING = 3.0  # seconds in which the gateway sees that a crowd has left; who is alone then is not to pay for it
 _PATIENCE = 300.0  # seconds for the whole crowd
 _FETCH = re.compile(r"\S+ 206 (\d+) bytes=(\d+)-\d+\Z")
 
@@ -57,7 +59,9 @@ def many(stage: Stage, stack: ExitStack, pace: Pace) -> list[Contest]:
     def memory() -> float:
         with crowd.idle(small, idle), crowd.slow(film, pace.crowd):
             rate()
-            return crowd.resident(gateway.process.pid)
+            megabytes = crowd.resident(gateway.process.pid)
+        time.sleep(_SETTLING)
+        return megabytes
 
     return [
         Contest(
@@ -89,7 +93,9 @@ def _others(gateway: Gateway, rate: Callable[[], float], small: str, film: str, 
 
     def crowded() -> float:
         with crowd.idle(small, idle), crowd.slow(film, pace.crowd):
-            return rate()
+            figure = rate()
+        time.sleep(_SETTLING)
+        return figure
 
     return Contest(
         "signed GET, 64 KiB, with all these connected",

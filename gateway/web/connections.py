@@ -20,6 +20,7 @@ from gateway.web.heads import SERVER
 from gateway.web.middleware import problem
 
 log = logging.getLogger("assetgate.web")
+KEEP_ALIVE = 75.0  # seconds that a connection may be idle, as nginx has it
 BACKLOG = 1024  # connections that wait to be accepted
 LANE = web.AppKey("lane", object)
 
@@ -61,10 +62,10 @@ async def accepting(
     await runner.setup()
 
     def handler() -> Any:
-        return Handler(runner.server, loop=loop, access_log=None)  # type: ignore[arg-type]  # it was set up above
+        return Handler(runner.server, loop=loop, access_log=None, keepalive_timeout=KEEP_ALIVE)  # type: ignore[arg-type]  # it was set up above
 
     lane = application[LANE]
-    fronts = Fronts(lane, metrics, handler) if isinstance(lane, Lane) else None
+    fronts = Fronts(lane, metrics, handler, KEEP_ALIVE) if isinstance(lane, Lane) else None
     connected: Callable[[], asyncio.Protocol] = fronts.connected if fronts is not None else handler
     server = await loop.create_server(connected, sock=listening, backlog=BACKLOG)
     try:

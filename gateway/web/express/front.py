@@ -17,13 +17,15 @@ STEP: Final = 256 * 1024  # bytes a write of a larger one
 class Fronts:
     """The open connections, so that a stop can wait for those that are sending."""
 
-    def __init__(self, lane: Lane, metrics: Metrics, handler: Callable[[], Any]) -> None:
+    def __init__(self, lane: Lane, metrics: Metrics, handler: Callable[[], Any], keep_alive: float) -> None:
         self.lane = lane
         self.metrics = metrics
         self.handler = handler
         self.open: set[Front] = set()
         self.stopping = False
         self._gone: asyncio.Event | None = None
+        self._keep_alive = keep_alive
+        self._looking = asyncio.get_running_loop().call_later(keep_alive, self._close_idle)
 
     def connected(self) -> Front:
         """Make the protocol of a new connection."""
@@ -32,6 +34,7 @@ class Fronts:
     async def drain(self, patience: float) -> None:
         """Close what is idle, and wait `patience` seconds for what is sending; then break it off."""
         self.stopping = True
+        self._looking.cancel()
         self._gone = asyncio.Event()
         for front in list(self.open):
             front.close_when_done()
@@ -42,6 +45,14 @@ class Fronts:
             except TimeoutError:
                 for front in list(self.open):
                     front.abort()
+
+    def _close_idle(self) -> None:
+        """Close what was idle for one to two such times: a look at all is cheaper than a timer for each."""
+        for front in list(self.open):
+            if not front.active:
+                front.close_when_done()
+            front.active = False
+        self._looking = asyncio.get_running_loop().call_later(self._keep_alive, self._close_idle)
 
     def lost(self, front: Front) -> None:
         self.open.discard(front)
@@ -63,6 +74,7 @@ class Front(asyncio.Protocol):
         self._sent = 0
         self._paused = False
         self._behind = b""  # what came while an answer was on its way
+        self.active = True  # something came since the last look at idle connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -73,6 +85,7 @@ class Front(asyncio.Protocol):
             self.close_when_done()
 
     def data_received(self, data: bytes) -> None:
+        self.active = True
         if self._answer is not None:
             self._behind += data
         elif self._handler is not None and not self._is_handler_idle():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.app import build
+from gateway.web import connections
 from tests.support.gateway import DRAIN_TIMEOUT, PNG, MovableClock, Running, answering, running, settings_for
 from tests.support.raw import Connection, connected
 from tests.support.sockets import Reader
@@ -193,3 +194,14 @@ async def test_a_drain_closes_the_idle_at_once_lets_the_sending_finish_and_cuts_
         assert sample(gateway, "assetgate_broken_streams_total") == 1
         for reader in (sending, late):
             reader.close()
+
+
+async def test_a_connection_that_nobody_uses_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "KEEP_ALIVE", 0.05)
+    async with running(EXPRESS) as gateway, connected(gateway.url) as fresh, connected(gateway.url) as served:
+        path = await gateway.sign(await gateway.asset())
+        await read(served, path)
+        await read(served, path)  # by the lane
+        async with asyncio.timeout(PATIENCE):
+            assert await fresh.reader.read() == b""
+            assert await served.reader.read() == b""

@@ -113,8 +113,9 @@ def without_ids(answers: bytes) -> bytes:
 async def _settled(receiver: Receiver) -> None:
     quiet, seen = 0, -1
     while quiet < QUIET and not receiver.ended.is_set():
-        await _turns(1)
-        still = len(receiver.gathered) == seen and not _is_looking_up()
+        # The thread that reads a record gets its turn by a pause alone.
+        await asyncio.sleep(0.001 if (busy := _is_looking_up()) else 0)
+        still = len(receiver.gathered) == seen and not busy
         quiet, seen = (quiet + 1 if still else 0), len(receiver.gathered)
 
 
