@@ -187,6 +187,12 @@ def remove(path: str) -> None:
             os.unlink(name)  # noqa: PTH108 - text is all we have, and it is the hot path
 
 
+def exists(path: str) -> bool:
+    """Tell whether there is such a slice, written or being written."""
+    # In this order: what is given its name in between is seen under the one or the other.
+    return os.access(path + PART, os.F_OK) or os.access(path, os.F_OK)
+
+
 def found_in(root: Path) -> tuple[dict[bytes, int], list[Path]]:
     """Find the slices in the folders, oldest first, with the bytes each takes; and the parts that nobody finished."""
     slices: list[tuple[int, bytes, int]] = []

@@ -6,8 +6,8 @@ import errno
 import fcntl
 import logging
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -41,6 +41,7 @@ class SliceStore:
         self._capacity = capacity
         self._members = -1
         self._paused_until = 0.0
+        self._removed: list[bytes] = []
         self.ledger: Ledger
 
     def start(self) -> None:
@@ -72,7 +73,7 @@ class SliceStore:
                 os.unlink(path)  # noqa: PTH108 - text is what we have
             except OSError as trouble:
                 self._note_trouble(trouble)
-            self.ledger.note_later(Noted(Step.REMOVE, name))
+            self._removed.append(name)
         return found
 
     @property
@@ -95,7 +96,7 @@ class SliceStore:
         if size > self._capacity:
             return Claim.REFUSED
         try:
-            with self.ledger.locked(wait=wait):
+            with self._turn(wait=wait):
                 if self.ledger.is_dropped_since(name[: slice_files.OBJECT], since):
                     return Claim.REFUSED
                 return self._claim(slice_files.path_of(self._root, name), name, length, size)
@@ -113,17 +114,17 @@ class SliceStore:
 
     def discard(self, part: Part) -> None:
         if part.discard():
-            self.ledger.note_later(Noted(Step.REMOVE, part.name))
+            self._removed.append(part.name)
 
     def failed(self, name: bytes, trouble: OSError) -> None:
         """Take note that a slice could not be written."""
         self._note_trouble(trouble)
-        self.ledger.note_later(Noted(Step.REMOVE, name))
+        self._removed.append(name)
 
     def exchange(self) -> None:
         """Tell the others what was noted here, and learn what they did. Raises `Contended`."""
         try:
-            with self.ledger.locked(wait=False):
+            with self._turn(wait=False):
                 pass
         except OSError as trouble:
             self._note_trouble(trouble)
@@ -162,10 +163,21 @@ class SliceStore:
             part = Part(descriptor, path, name, length)
         finally:
             if part is None:
-                self.ledger.note_later(Noted(Step.REMOVE, name))
+                self._removed.append(name)
                 os.unlink(path + slice_files.PART)  # noqa: PTH108 - text is what we have
                 os.close(descriptor)
         return part
+
+    @contextmanager
+    def _turn(self, *, wait: bool) -> Iterator[None]:
+        """Hold the lock; first of all, tell what was removed without it and is not there again by now."""
+        with self.ledger.locked(wait=wait):
+            removed, self._removed = self._removed, []
+            paths = [(name, slice_files.path_of(self._root, name)) for name in removed]
+            gone = [Noted(Step.REMOVE, name) for name, path in paths if not slice_files.exists(path)]
+            if gone:
+                self.ledger.note(*gone)
+            yield
 
     def _other(self, path: str, name: bytes, length: int) -> Followed | None:
         """Follow the worker that writes the slice; what a killed one left is removed."""
