@@ -8,7 +8,7 @@ PIP := scripts/retry $(BIN)/python -m pip --disable-pip-version-check --quiet in
 export NPM_CONFIG_UPDATE_NOTIFIER := false
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench debian servers clean
+.PHONY: help serve test check bench profile debian servers clean
 .DELETE_ON_ERROR:
 
 help:  ## say what there is
@@ -28,7 +28,12 @@ check: $(VENV)/.test  ## run the checks that need no server
 
 bench: $(VENV)/.test  ## measure against peers started in the same run
 	@scripts/debian nginx-light wrk
-	$(BIN)/python -m benchmarks.delivery $(ARGS)
+	$(BIN)/python -m benchmarks.table $(ARGS)
+
+profile: $(VENV)/.test  ## sample a gateway under load, and write down its hottest lines
+	@scripts/debian nginx-light wrk
+	@test -x $(BIN)/py-spy || $(PIP) py-spy
+	$(BIN)/python -m benchmarks.profiling $(ARGS)
 
 debian:
 	@scripts/debian ffmpeg chromium nginx-light curl npm radosgw ceph-mon ceph-osd pgbouncer

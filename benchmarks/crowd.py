@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -102,6 +103,8 @@ def _open(url: str, count: int, receive_buffer: int = 0) -> list[socket.socket]:
         each = socket.socket()
         if receive_buffer:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        # Ended by a reset: ten thousand closed ports that linger would leave none for the next crowd.
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         each.settimeout(10)
         each.connect((place.hostname, place.port))
         each.sendall(request)

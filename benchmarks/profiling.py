@@ -1,13 +1,15 @@
-"""Samples a gateway under a load of signed GETs, and writes down the lines where it is found most often.
+"""Samples a gateway under a load of signed GETs, remembered or missed, and writes down its hottest lines.
 
-    python -m benchmarks.profiling [--seconds 10] [--rate 500] [--size 64k] [--text benchmarks/results/profile.txt]
+    python -m benchmarks.profiling [--work miss] [--native] [--seconds 10] [--text benchmarks/results/profile.txt]
 
-py-spy needs the right to look into our own child: root, or a kernel that allows it (kernel.yama.ptrace_scope = 0 or 1).
+py-spy (`make profile` installs it) needs the right to look into our own child: root, or a kernel that allows it
+(kernel.yama.ptrace_scope = 0 or 1).
 """
 
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -15,51 +17,60 @@ from pathlib import Path
 import click
 
 from benchmarks import client, load, report
-from benchmarks.stage import SIZES, prepared
+from benchmarks.stage import copy_id, prepared
 from tests.support.servers import processes
 
 RESULT = processes.ROOT / "benchmarks/results/profile.txt"
 _MOST = 40  # lines
 _READERS = 64
+_WAITING = "_worker (concurrent/futures/thread.py"  # a thread without work, which py-spy may take for busy
+_MOST_MISSES = 15_000  # a second
 
 
 @click.command()
 @click.option("--seconds", default=10, show_default=True, help="How long it is looked at.")
-@click.option("--rate", default=500, show_default=True, help="Samples a second.")
-@click.option("--size", default="64k", type=click.Choice(list(SIZES)), show_default=True, help="Of the object.")
+@click.option("--rate", default=200, show_default=True, help="Samples a second.")
+@click.option("--work", default="hit", type=click.Choice(["hit", "miss"]), show_default=True, help="What is asked for.")
+@click.option("--native", is_flag=True, help="Look into C as well: slower, and rougher.")
 @click.option("--text", "result", type=click.Path(path_type=Path), default=RESULT, help="Where the lines go.")
-def main(seconds: int, rate: int, size: str, result: Path) -> None:
+def main(seconds: int, rate: int, work: str, native: bool, result: Path) -> None:
     """Write the hottest lines: where the time is spent, and on whose behalf."""
     load.check_tools()
-    with prepared() as stage, stage.gateway() as gateway:
-        url = client.sign(gateway, stage.ids[size])
+    options = ["--rate", str(rate), "--duration", str(seconds), *(["--native"] if native else [])]
+    copies = {"64k": _MOST_MISSES * seconds} if work == "miss" else {}
+    with prepared() as stage, stage.gateway(copies=copies) as gateway:
+        url = client.sign(gateway, stage.ids["64k"])
         load.wrk(url, connections=_READERS, seconds=1)
-        stacks, requests = _sampled(gateway.process.pid, url, seconds, rate)
-    text = "\n".join(_described(stacks, size, requests)) + "\n"
+        missed = client.sign_all(gateway, [copy_id("64k", number) for number in range(copies.get("64k", 0))])
+        stacks, requests = _sampled(gateway.process.pid, missed or [url], seconds, options)
+    text = "\n".join(_described(stacks, work, requests)) + "\n"
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_text(text, encoding="utf-8")
     click.echo(f"{text}written to {result}")
 
 
-def _sampled(pid: int, url: str, seconds: int, rate: int) -> tuple[Counter[tuple[str, ...]], float]:
+def _sampled(pid: int, urls: list[str], seconds: int, options: list[str]) -> tuple[Counter[tuple[str, ...]], float]:
     """Return how often each stack was seen, outermost frame first, and the requests a second meanwhile."""
     with tempfile.NamedTemporaryFile(suffix=".txt") as file:
-        # In C as well: much of a request is spent in the loop and in the kernel.
-        options = ["--format", "raw", "--rate", str(rate), "--duration", str(seconds), "--native", "--nonblocking"]
-        command = [processes.program("py-spy"), "record", *options, "--pid", str(pid), "--output", file.name]
+        spying: processes.Command = [Path(sys.executable).with_name("py-spy"), "record", "--format", "raw", *options]
+        command = [*spying, "--pid", str(pid), "--output", file.name]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as spy:
-            requests = load.wrk(url, connections=_READERS, seconds=seconds).requests_per_second
+            if len(urls) > 1:
+                seen = load.wrk_each(urls, connections=_READERS, seconds=seconds)
+            else:
+                seen = load.wrk(urls[0], connections=_READERS, seconds=seconds)
             if spy.wait(seconds + 60):
                 raise load.LoadFailed(f"py-spy ended with {spy.returncode}")
         lines = Path(file.name).read_text(encoding="utf-8").splitlines()
     stacks: Counter[tuple[str, ...]] = Counter()
     for line in lines:
         frames, _, count = line.rpartition(" ")
-        stacks[tuple(frames.split(";"))] += int(count)
-    return stacks, requests
+        if not frames.rpartition(";")[2].startswith(_WAITING):
+            stacks[tuple(frames.split(";"))] += int(count)
+    return stacks, seen.requests_per_second
 
 
-def _described(stacks: Counter[tuple[str, ...]], size: str, requests: float) -> list[str]:
+def _described(stacks: Counter[tuple[str, ...]], work: str, requests: float) -> list[str]:
     own: Counter[str] = Counter()
     whole: Counter[str] = Counter()
     for stack, count in stacks.items():
@@ -68,7 +79,8 @@ def _described(stacks: Counter[tuple[str, ...]], size: str, requests: float) -> 
             whole[frame] += count
     facts = ", ".join(report.machine().values())
     return [
-        f"signed GET, {size}, {requests:,.0f} requests/s while being sampled, {stacks.total():,} samples; {facts}",
+        f"signed GET, 64 KiB, {work}: {requests:,.0f} requests/s while being sampled, {stacks.total():,} samples",
+        facts,
         "",
         "by itself",
         *_hottest(own, stacks.total()),

@@ -98,7 +98,8 @@ class Part:
         """Write, then tell the other workers how far it is. Raises `OSError`."""
         # Not through the map: on a full disk that would kill the process, and this raises.
         _write(self._descriptor, data, offset)
-        _write(self._descriptor, memoryview(_FILLED.pack(offset + len(data))), self.length)
+        if offset + len(data) < self.length:  # what `commit` writes says that it is complete
+            _write(self._descriptor, memoryview(_FILLED.pack(offset + len(data))), self.length)
 
     def commit(self) -> bool:
         """Prove it and give it its name. False: somebody removed it meanwhile. Raises `OSError`."""
@@ -139,11 +140,11 @@ class Followed:
     """A slice that another worker is writing: its bytes are read out of the same pages as they come."""
 
     def __init__(self, descriptor: int, name: bytes, length: int) -> None:
-        """Take over an open file. Raises `OSError` when it is not yet as long as it will be."""
+        """Follow an open file, which stays the caller's. Raises `OSError` when it is not as long as it will be."""
         if os.fstat(descriptor).st_size != length + _TRAILER.size:
             raise BlockingIOError
         self._whole = _map(descriptor, length + _TRAILER.size)
-        self._descriptor = descriptor
+        self._descriptor = os.dup(descriptor)
         self.view = self._whole[:length]
         self.name = name
         self.length = length

@@ -173,7 +173,7 @@ class SliceStore:
             descriptor = os.open(path + slice_files.PART, os.O_RDWR | os.O_CLOEXEC)
             try:
                 if not slice_files.lock(descriptor):
-                    return Followed(os.dup(descriptor), name, length)
+                    return Followed(descriptor, name, length)
                 if os.stat(path + slice_files.PART).st_ino == os.fstat(descriptor).st_ino:  # noqa: PTH116 - as above
                     os.unlink(path + slice_files.PART)  # noqa: PTH108
             finally:

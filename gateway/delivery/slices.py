@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from gateway.clock import Clock
-from gateway.delivery.slice_cache import Key, SliceCache
+from gateway.delivery.slice_cache import SliceCache
 from gateway.delivery.slice_files import Mapped
 from gateway.delivery.slice_fills import Abandoned, Fill, Known, Ticket
+from gateway.delivery.slice_maps import Key, SliceMaps
 from gateway.delivery.slice_store import SliceStore
 from gateway.errors import AssetgateError, CannotStart
 from gateway.settings import Cache
@@ -58,8 +59,9 @@ class Slices:
         self._settings = settings
         self._slice_bytes = settings.slice_bytes
         window = -(-settings.read_ahead // settings.slice_bytes)
-        self._cache = SliceCache(storage, store, settings.slice_bytes, window, patience)
-        self._known = self._cache.known
+        self._maps = SliceMaps(store, settings.slice_bytes, window)
+        self._known = self._maps.known
+        self._cache = SliceCache(storage, store, self._maps, patience)
         self._reads: OrderedDict[Key, int] = OrderedDict()
         self._sizes: OrderedDict[Key, int] = OrderedDict()
         self._ahead: set[asyncio.Task[None]] = set()
@@ -74,7 +76,7 @@ class Slices:
         stop = start + len(wanted)
         if found is None or stop > found.length:
             return None
-        self._cache.hit(found)
+        self._maps.hit(found)
         return found.view[start:stop]
 
     @asynccontextmanager
@@ -139,7 +141,7 @@ class Slices:
             size = subject.size if subject.size is not None else await self._size_of(key)
             if size is None:
                 return None
-            known = self._cache.know(key, size)
+            known = self._maps.know(key, size)
         if wanted.stop > known.size or subject.size not in {None, known.size}:
             return None
         return known
@@ -186,7 +188,7 @@ class Slices:
     async def _readable(self, got: Mapped | Fill, start: int) -> int:
         if isinstance(got, Mapped):
             if not start:
-                self._cache.hit(got)
+                self._maps.hit(got)
             return got.length
         return await got.beyond(start)
 

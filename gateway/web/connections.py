@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.clock import system_randomness
 from gateway.errors import AssetgateError, InvalidRequest
 from gateway.metrics import Metrics
 from gateway.web.express.front import Fronts
 from gateway.web.express.lane import Lane
+from gateway.web.heads import SERVER
 from gateway.web.middleware import problem
 
 log = logging.getLogger("assetgate.web")
@@ -44,7 +45,7 @@ class Handler(web.RequestHandler):
         if not malformed:
             log.error("request %s failed", request_id, exc_info=exc)
         response = problem(error, request_id)
-        response.headers["X-Request-Id"] = request_id
+        response.headers.update({hdrs.SERVER: SERVER, "X-Request-Id": request_id})
         response.force_close()
         return response
 

@@ -161,7 +161,7 @@ def disk_use(folder: Path) -> int:
 
 async def test_the_files_stay_within_their_bytes_all_the_time(tmp_path: Path) -> None:
     remote = Remote()
-    objects = [object_in(remote, f"ab/{number}", SLICE * (1 + number % 3) - 5) for number in range(40)]
+    objects = [object_in(remote, f"ab/{number}", SLICE * (1 + number % 3) - 5) for number in range(25)]
     async with slices_over(remote, tmp_path, max_bytes=8 * SLICE) as slices:
         for grant, data in (*objects, *reversed(objects)):
             async with slices.read(grant, range(len(data))) as buffers:
@@ -207,7 +207,7 @@ _step = st.tuples(
 )
 
 
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=20, deadline=None, database=None)
 @given(steps=st.lists(_step, min_size=1, max_size=25), slots=st.integers(2, 12))
 async def test_whatever_happens_the_bytes_are_the_right_ones(
     steps: list[tuple[str, int, float, float]], slots: int

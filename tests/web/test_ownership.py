@@ -143,7 +143,7 @@ async def test_each_cell_has_its_answer_and_its_reason(cast: Cast, who: Who, own
     mine = [case for case in CASES if (case.caller, case.owner) == (who, owner)]
     assert mine or owner is not OwnedBy.USER
     async with connected(cast.gateway.url) as connection:
-        for case in (case for case in mine for _ in range(2 if case.action is Action.READ else 1)):
+        for case in (each for each in mine for _ in range(2 if each.action is Action.READ else 1)):
             heard = await perform(cast, case, connection)
             found = (*told(case, heard.answer), heard.reason)
             if found != (*expected(case), logged(case)):

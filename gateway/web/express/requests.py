@@ -30,8 +30,10 @@ _LOOKED_AT: Final = frozenset(
 )
 # A body, the end of the connection, or a change of the protocol: aiohttp's work.
 _NOT_PLAIN: Final = frozenset(
-    ["content-length", "transfer-encoding", "expect", "upgrade", "te", "trailer", "proxy-connection"]
-    + ["sec-websocket-key1"]
+    {
+        *("content-length", "transfer-encoding", "trailer", "te", "expect", "upgrade"),
+        *("proxy-connection", "sec-websocket-key1"),
+    }
 )
 _IGNORED: Final = ""
 _MOST_NAMES: Final = 1000

@@ -81,21 +81,6 @@ async def test_every_oddity_is_answered_alike_before_and_behind_remembered_reads
             answers = await conversation(pair.express, chunks), await conversation(pair.handlers, chunks)
             if answers[0] != answers[1]:
                 found.append((odd[-200:], *answers))
-    for odd, a, b in found:
-        print(
-            "ODD",
-            odd[:90],
-            odd[-9:],
-            len(odd),
-            "\n  E",
-            [x[:12] for x in a.split(b"HTTP/1.1")],
-            len(a),
-            a.count(b"HTTP/1.1 "),
-            "\n  H",
-            [x[:12] for x in b.split(b"HTTP/1.1")],
-            len(b),
-            b.count(b"HTTP/1.1 "),
-        )
     assert not found
 
 

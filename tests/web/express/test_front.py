@@ -157,7 +157,7 @@ async def test_a_slow_reader_of_the_lane_gets_every_byte(gateway: Running) -> No
         got = await reader.read(1)
     assert len(taken.answered) == 1
     assert sample(gateway, "assetgate_open_streams") == 1
-    head, _, begun = (got + await reader.read(READ)).partition(b"\r\n\r\n")
+    _, _, begun = (got + await reader.read(READ)).partition(b"\r\n\r\n")
     got = begun + await reader.read(len(LARGE) - len(begun))
     assert got == LARGE
     await until(lambda: sample(gateway, "assetgate_open_streams") == 0, lambda: "it is open")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from gateway.app import build
 from gateway.metrics import Metrics
 from tests.support.delivery import CASES, Case, Known, name_of

@@ -1,0 +1,235 @@
+"""What brings slices: a read of the storage over many in a row, or the following of another worker's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.delivery.slice_files import Followed, Mapped, Part
+from gateway.delivery.slice_fills import Abandoned, Fill, Known
+from gateway.errors import StorageFault
+from gateway.storage import Storage
+from policies.model import Grant
+
+NEARLY: Final = 256 * 1024  # bytes; with no more than these to come, a slice is finished though nobody waits for it
+AHEAD: Final = 1  # slices claimed before the one at hand is done, so that no other worker begins them in between
+_LOOK_AGAIN: Final = 0.002  # seconds between two looks at what another worker writes
+
+
+class Keeping(Protocol):
+    """What a fetch needs of the cache."""
+
+    patience: float
+
+    async def claim(self, known: Known, index: int, since: int) -> Part | None: ...
+
+    async def write(self, part: Part, offset: int, data: memoryview) -> bool: ...
+
+    async def keep(self, known: Known, index: int, part: Part) -> None: ...
+
+    def give_up(self, part: Part) -> None: ...
+
+
+@dataclass(slots=True)
+class _Claimed:
+    index: int
+    fill: Fill
+    part: Part | None  # None: it is kept in memory alone, for those who wait for it now
+
+
+class Fetch:
+    """One read of the storage, over as many missing slices in a row as somebody is going to want."""
+
+    def __init__(self, storage: Storage, keeping: Keeping, known: Known, grant: Grant, span: range, since: int) -> None:
+        self._storage = storage
+        self._keeping = keeping
+        self._known = known
+        self._grant = grant
+        self._first = span.start
+        self._last = span.stop - 1
+        self._since = since
+        self._claimed: deque[_Claimed] = deque()
+        self._claiming: asyncio.Task[None] | None = None
+        self._is_private = False
+        self.next = span.start
+        known.sources.add(self)
+        self.task: asyncio.Task[None]
+
+    def begin(self, part: Part | None) -> Fill:
+        fill = self._take_on(part)
+        self.task = asyncio.create_task(self._run())
+        return fill
+
+    def goes_on_with(self, index: int) -> bool:
+        return index == self.next <= self._last
+
+    def is_of_use(self) -> bool:
+        if not self._claimed:
+            return bool(self._known.tickets)
+        at_hand = self._claimed[0]
+        nearly = at_hand.fill.length - at_hand.fill.filled <= NEARLY and at_hand.fill.filled > 0
+        return nearly or any(self._known.wants(claimed.index) for claimed in self._claimed)
+
+    async def _run(self) -> None:
+        trouble: Exception = Abandoned()
+        known = self._known
+        wanted = range(self._first * known.slice_bytes, min((self._last + 1) * known.slice_bytes, known.size))
+        try:
+            async with self._storage.read(self._grant, wanted) as buffers:
+                self._claim_ahead()
+                async for buffer in buffers:
+                    if not await self._take(memoryview(buffer)):
+                        break
+                else:
+                    trouble = StorageFault("The storage sent too few bytes")
+        except Exception as error:  # noqa: BLE001 - every reader gets it, and each answers for itself
+            trouble = error
+        finally:
+            await self._end(trouble)
+
+    async def _take(self, data: memoryview) -> bool:
+        """Put bytes where they belong; False when no more are wanted."""
+        while data:
+            if not self._claimed and not await self._resume():
+                return False
+            claimed = self._claimed[0]
+            fill = claimed.fill
+            piece = data[: fill.length - fill.filled]
+            await self._write(claimed, piece)
+            data = data[len(piece) :]
+            if fill.filled == fill.length:
+                await self._finish(claimed)
+        return bool(self._claimed) or self.next <= self._last
+
+    async def _write(self, claimed: _Claimed, piece: memoryview) -> None:
+        fill = claimed.fill
+        if claimed.part is not None and not await self._keeping.write(claimed.part, fill.filled, piece):
+            # The disk does not take it: those who wait get the rest from memory, and nothing is kept.
+            written, fill.view = fill.view[: fill.filled], memoryview(bytearray(fill.length))
+            fill.view[: fill.filled] = written
+            claimed.part = None
+        if claimed.part is None:
+            fill.view[fill.filled : fill.filled + len(piece)] = piece
+        fill.advance(fill.filled + len(piece))
+
+    async def _finish(self, claimed: _Claimed) -> None:
+        known = self._known
+        if claimed.part is not None:
+            await self._keeping.keep(known, claimed.index, claimed.part)
+        else:
+            known.slices[claimed.index] = Mapped(claimed.fill.view, b"")
+            known.forget_private()
+        del known.fills[claimed.index]
+        self._claimed.popleft()
+        if not self._claimed and self._claiming is not None:
+            await asyncio.wait({self._claiming})
+        self._claim_ahead()
+
+    def _claim_ahead(self) -> None:
+        """Claim what comes next while somebody is going to want it, before another worker begins with it.
+
+        Beside the stream, for to create a file can take longer than a slice does to come.
+        """
+        known = self._known
+        if self._claiming is not None or len(self._claimed) > AHEAD or self.next > self._last or not self._is_wanted():
+            return
+        if self.next in known.slices or self.next in known.fills:
+            self._last = self.next - 1
+        else:
+            self._claiming = asyncio.create_task(self._claim())
+
+    async def _claim(self) -> None:
+        known, index = self._known, self.next
+        try:
+            part = None if self._is_private else await self._keeping.claim(known, index, self._since)
+        except Abandoned:
+            self._last = index - 1  # others bring it
+            known.pulse()
+        else:
+            self._is_private = part is None
+            self._take_on(part)
+        finally:
+            self._claiming = None
+
+    def _is_wanted(self) -> bool:
+        return self._known.wants(self.next, 0 if self._is_private else None)
+
+    async def _resume(self) -> bool:
+        """Wait for a reader to come near; False when none did for a while, and the connection is better given back."""
+        known = self._known
+        try:
+            async with asyncio.timeout(self._keeping.patience):
+                while known.tickets and self.next <= self._last and not self._is_wanted():
+                    await known.changed.wait()
+        except TimeoutError:
+            return False
+        self._claim_ahead()
+        if self._claiming is not None:
+            await asyncio.wait({self._claiming})
+        return bool(self._claimed)
+
+    def _take_on(self, part: Part | None) -> Fill:
+        known, index = self._known, self.next
+        fill = Fill(part.view if part is not None else memoryview(bytearray(known.length_of(index))))
+        known.fills[index] = fill
+        self._claimed.append(_Claimed(index, fill, part))
+        self.next = index + 1
+        known.pulse()
+        return fill
+
+    async def _end(self, trouble: Exception) -> None:
+        if self._claiming is not None:
+            self._claiming.cancel()
+            await asyncio.wait({self._claiming})
+        self._known.sources.discard(self)
+        for claimed in self._claimed:
+            if claimed.part is not None:
+                self._keeping.give_up(claimed.part)
+            self._known.fills.pop(claimed.index, None)
+            claimed.fill.fail(trouble)
+        self._known.pulse()
+
+
+class Following:
+    """Brings one slice that another worker writes."""
+
+    def __init__(
+        self, known: Known, index: int, followed: Followed, keep: Callable[[Known, int, Mapped], None]
+    ) -> None:
+        self._known = known
+        self._index = index
+        self._followed = followed
+        self._keep = keep
+        self.fill = known.fills[index] = Fill(followed.view)
+        known.sources.add(self)
+        self.task = asyncio.create_task(self._run())
+
+    def goes_on_with(self, index: int) -> bool:  # noqa: ARG002 - one slice is all it brings
+        return False
+
+    def is_of_use(self) -> bool:
+        return self._known.wants(self._index)
+
+    async def _run(self) -> None:
+        known, fill, followed = self._known, self.fill, self._followed
+        try:
+            while not self._look() and not followed.is_orphaned():  # noqa: ASYNC110 - between processes no event does
+                await asyncio.sleep(_LOOK_AGAIN)
+            if self._look():
+                self._keep(known, self._index, Mapped(followed.view, followed.name))
+        finally:
+            followed.close()
+            known.sources.discard(self)
+            known.fills.pop(self._index, None)
+            if not fill.is_over:
+                fill.fail(Abandoned())
+            known.pulse()
+
+    def _look(self) -> bool:
+        filled = self._followed.filled()
+        if filled > self.fill.filled:
+            self.fill.advance(filled)
+        return filled == self.fill.length
