@@ -70,6 +70,7 @@ async def open_ai(
         opened.push_async_callback(persister.close)
         poller = Poller(records, asker, terms, clock)
         opened.push_async_callback(asker.close)
+        opened.push_async_callback(poller.close)
         tasks = TaskService(
             records, desks, sharing, settler, asker, terms, metrics, clock, randomness, poller.tasks_wait
         )

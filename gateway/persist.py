@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Final
 
 from gateway.clock import Clock, Randomness, milliseconds
@@ -46,13 +47,14 @@ class Persister:
         self._clock = clock
         self._randomness = randomness
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._leased: dict[str, Copy] = {}
         self._beating: asyncio.Task[None] | None = None
         inline.taken_by(self.take)
 
     def take(self, copy: Copy) -> None:
         """Begin with a copy that is leased to this worker."""
         task = asyncio.get_running_loop().create_task(self._copy(copy))
-        self._under_way[copy.id] = task
+        self._under_way[copy.id], self._leased[copy.id] = task, copy
         task.add_done_callback(lambda done: self._ended(copy, done))
         if self._beating is None:
             self._beating = asyncio.get_running_loop().create_task(self._beat())
@@ -84,14 +86,18 @@ class Persister:
             await self.settler.copies_wait.wait(self._settings.interval)
 
     async def close(self) -> None:
-        """Stop. What is held inline is stored first, for nobody else has it."""
+        """Stop, and give leases back. What is held inline is stored first, for nobody else has it."""
         held = [task for copy_id, task in self._under_way.items() if self.inline.has(copy_id)]
         if held:
             await asyncio.wait(held, timeout=self._settings.lease)
+        leased = list(self._leased.values())
         stopping = [*self._under_way.values(), *([self._beating] if self._beating else [])]
         for task in stopping:
             task.cancel()
         await asyncio.gather(*stopping, return_exceptions=True)
+        for copy in leased:
+            with suppress(AssetgateError):  # then they end by themselves
+                await self._records.copies.note(copy, {"next_try_at": self._now()})
 
     async def _begin(self) -> int:
         room = self._settings.copies * LEASED - len(self._under_way)
@@ -104,6 +110,7 @@ class Persister:
 
     def _ended(self, copy: Copy, task: asyncio.Task[None]) -> None:
         self._under_way.pop(copy.id, None)
+        self._leased.pop(copy.id, None)
         self.settler.copies_wait.ring()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the copy of an item of task %s stopped; its lease will end", copy.task_id, exc_info=error)

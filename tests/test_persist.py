@@ -352,3 +352,21 @@ async def test_the_operator_sees_how_long_the_oldest_item_waits(ai: Bench) -> No
     ai.gateway.clock.move(30)
     async with background(ai.gateway.parts):
         await until(lambda: exposed(ai, "assetgate_oldest_waiting_item_seconds 30"))
+
+
+async def test_a_worker_that_is_told_to_stop_gives_its_leases_back(tmp_path: Path) -> None:
+    async with bench(folder=tmp_path) as ai:
+        settings = settings_for(tmp_path, {**LOCAL, "providers.replicate": ai.simulator.tables()})
+        task = await ai.generate()
+        file = File(PNG, behaviour="drip")
+        ai.succeed(task, file)
+        await ai.query(task)
+        async with build(settings, ai.gateway.clock) as other, background(other):
+            await until(lambda: is_served(file))
+        file.behaviour = "ok"
+        await ai.work()
+        assert (await ai.query(task))["status"] == "success"
+
+
+async def is_served(file: File) -> bool:
+    return file.served > 0
