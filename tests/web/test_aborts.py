@@ -79,9 +79,9 @@ class Held(NamedTuple):
     tasks: int
     memory: int  # bytes resident
 
-    def is_within(self, before: Held) -> bool:
-        """Whether nothing was added; connections to servers of ours may have gone meanwhile."""
-        return self.descriptors <= before.descriptors and self.tasks <= before.tasks
+    def is_within(self, before: Held, kept_alive: int) -> bool:
+        """Whether nothing was added but perhaps `kept_alive` connections to servers of ours, for the next request."""
+        return self.descriptors <= before.descriptors + kept_alive and self.tasks <= before.tasks + kept_alive
 
 
 def held() -> Held:
@@ -103,6 +103,11 @@ async def until(state: Callable[[], object], what: Callable[[], Any]) -> None:
 
 def streams(gateway: Running) -> float:
     return gateway.parts.metrics.registry.get_sample_value("assetgate_open_streams") or 0.0
+
+
+def kept_alive(gateway: Running) -> int:
+    """How many connections to a storage may stay open: far fewer than the readers that went away."""
+    return 5 if gateway.parts.settings.storage.startswith("s3:") else 0
 
 
 async def abort(gateway: Running, path: str, *, reset: bool) -> None:
@@ -142,7 +147,7 @@ async def test_fifty_aborts_in_a_row_leave_nothing(gateway: Running, reset: bool
     before = held()
     for _ in range(50):
         await abort(gateway, path, reset=reset)
-    await until(lambda: held().is_within(before), lambda: (held(), before))
+    await until(lambda: held().is_within(before, kept_alive(gateway)), lambda: (held(), before))
     assert streams(gateway) == 0
     assert held().memory - before.memory < FORGIVEN
 
@@ -159,7 +164,7 @@ async def test_fifty_aborts_at_once_leave_nothing(gateway: Running, reset: bool)
     await until(lambda: len(asyncio.all_tasks()) < 20, asyncio.all_tasks)
     before = held()
     await fifty()
-    await until(lambda: held().is_within(before), lambda: (held(), before))
+    await until(lambda: held().is_within(before, kept_alive(gateway)), lambda: (held(), before))
     assert held().memory - before.memory < FORGIVEN
     async with gateway.client.get(path) as response:
         assert await response.read() == BIG
