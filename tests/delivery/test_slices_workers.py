@@ -85,7 +85,7 @@ async def test_a_worker_killed_in_the_middle_of_a_slice_holds_up_nobody(tmp_path
                     await other.process.wait()
         assert received == data
         assert set(remote.fetched(KEY)) == {2, 3}
-        assert parts_in(tmp_path) == []
+    assert parts_in(tmp_path) == []
 
 
 async def test_two_workers_together_stay_within_the_bytes(tmp_path: Path) -> None:
