@@ -18,7 +18,7 @@ serve: $(VENV)/.serve  ## run the gateway; ARGS="--config FILE" are handed on
 	$(BIN)/assetgate $(ARGS) serve
 
 test: debian $(VENV)/.test servers check  ## run every check and the tests; ARGS are pytest's
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 check: $(VENV)/.test  ## run the checks that need no server
 	$(BIN)/ruff format --check
