@@ -330,7 +330,7 @@ class TestRunning:
         moments = iter([1.0])  # after the first, the clock is broken
         parts = gateway.parts
         await run_once(Sweeper(parts.metadata, parts.storage, parts.settings.sweep, lambda: next(moments)))
-        assert [r.levelno for r in caplog.records if r.name.startswith("gateway.")] == [logging.ERROR]
+        assert [r.levelno for r in caplog.records if r.name.startswith("assetgate.")] == [logging.ERROR]
 
     async def test_the_comparison_runs_once_a_day_and_removes_nothing(
         self, gateway: Running, caplog: pytest.LogCaptureFixture

@@ -93,15 +93,19 @@ async def test_an_upload_of_parts_cancelled_at_any_moment_leaves_nothing(storage
 
 async def test_fifty_cancelled_uploads_leave_the_connections_to_others(s3: S3Server, bucket: str) -> None:
     async with opened_on(s3, bucket, write_connections=2) as storage:
+        done: list[str] = []  # a quick server may be done before we cancel
         for turns in range(50):
-            task = asyncio.create_task(put(storage, f"{turns:02}/cancelled", b"small"))
+            key = f"{turns:02}/cancelled"
+            task = asyncio.create_task(put(storage, key, b"small"))
             for _ in range(turns * 3):
                 await asyncio.sleep(0)
-            task.cancel()
+            if not task.cancel():
+                done.append(key)
             await asyncio.gather(task, return_exceptions=True)
-        assert await keys(storage) == []
+        assert len(done) < 25
+        assert await keys(storage) == done
         stored = await put(storage, KEY, b"small")
-        assert await keys(storage) == [stored.key]
+        assert await keys(storage) == [*done, stored.key]
 
 
 async def test_only_uploads_older_than_asked_for_are_discarded(s3: S3Server, bucket: str) -> None:
