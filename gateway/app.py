@@ -46,7 +46,7 @@ from gateway.web.legacy import LegacyRoutes
 from gateway.web.middleware import Problems, RequestIds
 from gateway.web.modes import Modes
 from gateway.web.notify import NotifyRoutes
-from gateway.web.observed import AccessLog, Observed
+from gateway.web.observed import OBSERVED, AccessLog, Observed
 from gateway.web.pages.activity import ActivityPages
 from gateway.web.routes import Handlers, table
 from gateway.web.signatures import SignatureRoutes
@@ -159,6 +159,7 @@ def web_application(gateway: Gateway, access_log: AccessLog | None = None) -> we
         client_max_size=settings.server.max_json_bytes,
     )
     application[BODY_TIMEOUT] = settings.server.body_timeout
+    application[OBSERVED] = observed
     application[LANE] = _lane(gateway, decisions, callers, request_ids, observed)
     application.on_response_prepare.append(cors.add_headers)
     application.add_routes(table(_handlers(gateway, callers, guests, decisions)))

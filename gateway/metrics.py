@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 _DECISION_BUCKETS = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)  # seconds
+
+
+class Registry(CollectorRegistry):
+    """Counters of which some are told late: who tells them is in `late`, and called before anybody reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late: list[Callable[[], None]] = []
+
+    def collect(self) -> Iterable[Metric]:
+        self.settle()
+        return super().collect()
+
+    def settle(self) -> None:
+        for tell in self.late:
+            tell()
+
+
+class Times(Histogram):
+    """A histogram of seconds that takes many at once."""
+
+    def observe_all(self, seconds: Sequence[float]) -> None:
+        buckets = Tally([bisect_left(self._upper_bounds, each) for each in seconds])
+        for index, count in buckets.items():
+            self._buckets[index].inc(count)
+        self._sum.inc(sum(seconds))
 
 
 class Metrics:
     """The counters of one process. `reason` is of the closed list `policies.model.Reason`, or the error's code."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = Registry()
         self.requests = Counter(
             "assetgate_requests", "Finished requests.", ["route", "method", "status", "reason"], registry=self.registry
         )
-        self.decision = Histogram(
+        self.decision = Times(
             "assetgate_decision_seconds",
             "Time from the request's arrival to the decision on a read.",
             registry=self.registry,
@@ -69,6 +98,7 @@ class Metrics:
         """The text that Prometheus reads: of this process, or of all workers where there are several."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self.registry)
+        self.registry.settle()
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)

@@ -26,7 +26,7 @@ from tests.support.gateway import (
 )
 from tests.support.servers import processes
 
-ROUNDS = 20
+ROUNDS = 12
 CLIENTS = 4
 FILES = 3  # of one upload
 SIZE = 200 * 1024  # bytes of a file

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from gateway.clock import Clock
 from gateway.errors import RecordsTimeout, RecordsUnavailable
+from gateway.generations import Generations
 from gateway.metadata import Changes, Listing, Metadata, MigrationStatus, Quota
-from gateway.metadata.entries import Entries, Entry
 from gateway.metadata.news import Heard, News
 from gateway.metadata.task_records import TaskRecords
 from gateway.model import Asset
@@ -22,6 +22,13 @@ Result = TypeVar("Result")
 Flight = asyncio.Task[dict[str, Asset]]
 
 _AWAY: Final = (RecordsUnavailable, RecordsTimeout)
+
+
+class Entry(NamedTuple):
+    """What was found at an id, and until when (seconds of the steady clock) that is good."""
+
+    asset: Asset | None
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ class Remembered:
         self._news = inner.news
         self._lives = Lives.of(settings, self._news)
         self._steady = steady
-        self._entries = Entries(self._lives.size)
+        self._entries = Generations[str, Entry](self._lives.size)
         self._flights: dict[str, Flight] = {}
         self._subscribers: list[Heard] = []
         self.current: Callable[[], bool] = self._news.current

@@ -13,7 +13,7 @@ from gateway.app import Gateway, build, web_application
 from gateway.serving.background import background
 from gateway.settings import Settings
 from gateway.web.connections import accepting
-from gateway.web.observed import AccessLog
+from gateway.web.observed import OBSERVED, AccessLog
 
 log = logging.getLogger("assetgate.serving")
 
@@ -35,7 +35,7 @@ async def serve(
         async with _housekeeping(gateway, wanted=sweeps), answering:
             ready()
             await stopped.wait()
-    access_log.flush()
+        application[OBSERVED].settle()
 
 
 def stopped_by_signal() -> asyncio.Event:

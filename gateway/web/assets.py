@@ -166,8 +166,8 @@ def asset_id_of(request: web.Request) -> str:
 
 def asked_of(request: web.Request) -> Asked:
     """What the decision on this read depends on; two lines of one field are none that could be asked again."""
-    headers = request.headers
-    return Asked(request.raw_path, headers.get(hdrs.AUTHORIZATION), headers.get(hdrs.COOKIE))
+    headers, line = request.headers, f"{request.method} {request.raw_path} HTTP/1.1"
+    return line.encode("utf-8", "surrogateescape"), headers.get(hdrs.AUTHORIZATION), headers.get(hdrs.COOKIE)
 
 
 def token_of(tokens: Sequence[str], asset_id: str, keys: Mapping[str, bytes], now: float) -> Token | None:

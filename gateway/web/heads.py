@@ -41,11 +41,10 @@ class Shared(NamedTuple):
         )
 
 
-def varying(delivery: Delivery, request_id: str, origin: str | None, shared: Shared) -> Fields:
-    """The fields behind `delivery.fixed`: those of this request, its id, CORS, and the time."""
+def varying(delivery: Delivery, origin: str | None, shared: Shared) -> Fields:
+    """The fields behind `delivery.fixed` and before the request's id: those of this request, CORS, and the time."""
     return (
         *shared.vary(delivery.varying),
-        ("X-Request-Id", request_id),
         *shared.allowed(origin),
         ("Date", http_now()),
         ("Server", SERVER),

@@ -7,29 +7,32 @@ import json
 import logging
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TextIO
 
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import Counter
 
 from gateway.metrics import Metrics
 from gateway.model import PATH_PREFIX
 from gateway.web.middleware import CALLER, REASON, REQUEST_ID, peer_of
 from policies.model import ANONYMOUS
 
-FLUSH_AFTER: Final = 0.1  # seconds
+SETTLED_AFTER: Final = 0.1  # seconds
+AT_ONCE: Final = 256  # notes that are settled before that
 ABORTED: Final = 499  # nginx's word for a client that went away
 ASSET_ROUTE: Final = PATH_PREFIX + "{id}"
 
 
-class Note(NamedTuple):
-    """What is told of one request. `began` is of `time.perf_counter`; the path is as sent, without its query."""
+@dataclass(slots=True)
+class Facts:
+    """What is told of a request, and of every other like it. The path is as sent, without its query."""
 
-    began: float
-    request_id: str | None
     method: str
     path: str
     route: str
@@ -38,17 +41,43 @@ class Note(NamedTuple):
     size: int | None
     range: str | None
     caller: str
-    address: str | None
     agent: str | None
+    json: str = field(init=False, default="")  # the members of a line's JSON object, from when they are first asked for
+
+
+class Note(NamedTuple):
+    """What is told of one request. `began` and `ended` are of `time.perf_counter`.
+
+    `broken`: the client did not get all of it. `sent` (bytes of an object) and `decision` (seconds) are for who did not
+    count them before.
+    """
+
+    facts: Facts
+    began: float
+    ended: float
+    request_id: str | None
+    address: str | None
+    broken: bool
+    sent: int = 0
+    decision: float | None = None
+
+    @property
+    def status(self) -> int:
+        return ABORTED if self.broken else self.facts.status
 
 
 class Observed:
-    """The outermost middleware. Queries are never logged, for they carry tokens; nor are cookies and credentials."""
+    """The outermost middleware. Queries are never logged, for they carry tokens; nor are cookies and credentials.
+
+    Notes are counted and logged many at a time: a system call and a lock for each would cost more than its answer.
+    What was noted in the last moment is lost when the process is killed, and nothing else.
+    """
 
     def __init__(self, metrics: Metrics, log: AccessLog | None = None) -> None:
         self._metrics = metrics
         self._log = log
-        self._counters: dict[tuple[str, str, int, str], Counter] = {}
+        self._notes: list[Note] = []
+        metrics.registry.late.append(self.settle)
 
     def middleware(self) -> Middleware:
         @web.middleware
@@ -58,29 +87,40 @@ class Observed:
             try:
                 response = await handler(request)
             finally:
-                self.note(_note_of(request, response, began), broken=response is None)
+                self.add(_note_of(request, response, began))
             return response
 
         return note
 
-    def note(self, note: Note, *, broken: bool) -> None:
-        """Count a finished request, and log it. `broken`: the client did not get all of it."""
-        status = ABORTED if broken else note.status
-        key = (note.route, note.method, status, note.reason)
-        counter = self._counters.get(key)
-        if counter is None:
-            counter = self._metrics.requests.labels(note.route, note.method, str(status), note.reason)
-            self._counters[key] = counter
-        counter.inc()
+    def add(self, note: Note) -> None:
+        """Take note of a finished request."""
+        notes = self._notes
+        if not notes:
+            asyncio.get_running_loop().call_later(SETTLED_AFTER, self.settle)
+        notes.append(note)
+        if len(notes) >= AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count and log what was noted."""
+        notes, self._notes = self._notes, []
+        if not notes:
+            return
+        requests = Counter((n.facts.route, n.facts.method, n.status, n.facts.reason) for n in notes)
+        for (route, method, status, reason), count in requests.items():
+            self._metrics.requests.labels(route, method, str(status), reason).inc(count)
+        self._metrics.sent.inc(sum(note.sent for note in notes))
+        self._metrics.decision.observe_all([note.decision for note in notes if note.decision is not None])
         if self._log is not None:
-            self._log.add(note, status)
+            self._log.write(notes)
+
+
+OBSERVED: Final = web.AppKey("observed", Observed)
 
 
 def _note_of(request: web.Request, response: web.StreamResponse | None, began: float) -> Note:
     caller = request.get(CALLER, ANONYMOUS)
-    return Note(
-        began=began,
-        request_id=request.get(REQUEST_ID),
+    facts = Facts(
         method=request.method,
         path=request.rel_url.raw_path,  # still encoded: no line breaks
         route=route_of(request),
@@ -89,9 +129,10 @@ def _note_of(request: web.Request, response: web.StreamResponse | None, began: f
         size=response.content_length if response is not None else None,
         range=request.headers.get("Range"),
         caller=caller.kind.value,
-        address=caller.address or peer_of(request),
         agent=request.headers.get("User-Agent"),
     )
+    address = caller.address or peer_of(request)
+    return Note(facts, began, time.perf_counter(), request.get(REQUEST_ID), address, broken=response is None)
 
 
 def route_of(request: web.Request) -> str:
@@ -125,56 +166,73 @@ class ReadableLines(logging.Formatter):
 
 
 class AccessLog:
-    """One line a request, written in batches: a system call for each would cost more than the line.
-
-    What was noted in the last moment is lost when the process is killed, and nothing else.
-    """
+    """One line a request."""
 
     def __init__(self, stream: TextIO, *, readable: bool) -> None:
         self._stream = stream
         self._line = _readable if readable else _json_line
-        self._lines: list[str] = []
 
-    def add(self, note: Note, status: int) -> None:
-        if not self._lines:
-            asyncio.get_running_loop().call_later(FLUSH_AFTER, self.flush)
-        self._lines.append(self._line(note, status, round((time.perf_counter() - note.began) * 1000, 2)))
-
-    def flush(self) -> None:
-        lines, self._lines = self._lines, []
-        self._stream.write("".join(lines))
+    def write(self, notes: Iterable[Note]) -> None:
+        started = time.time() - time.perf_counter()  # of the counter, by the clock
+        self._stream.write("".join([self._line(note, started) for note in notes]))
         self._stream.flush()
 
 
-def _json_line(note: Note, status: int, elapsed: float) -> str:
-    facts = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "level": "info",
-        "logger": "assetgate.access",
-        "request_id": note.request_id,
-        "method": note.method,
-        "path": note.path,
-        "route": note.route,
-        "status": status,
-        "reason": note.reason or None,
-        "ms": elapsed,
-        "bytes": note.size,
-        "range": note.range,
-        "caller": note.caller,
-        "address": note.address,
-        "agent": note.agent,
+def _json_line(note: Note, started: float) -> str:
+    facts = note.facts
+    if note.broken:
+        facts = replace(facts, status=ABORTED)
+    if not facts.json:
+        facts.json = _json(facts)
+    elapsed = (note.ended - note.began) * 1000
+    request_id = "null" if note.request_id is None else f'"{note.request_id}"'  # letters, digits and . _ - at most
+    return (
+        f'{{"time":"{_iso(started + note.ended)}","level":"info","logger":"assetgate.access",'
+        f'"request_id":{request_id},"ms":{elapsed:.2f},"address":{_quoted(note.address)},{facts.json}}}\n'
+    )
+
+
+def _json(facts: Facts) -> str:
+    told = {
+        "method": facts.method,
+        "path": facts.path,
+        "route": facts.route,
+        "status": facts.status,
+        "reason": facts.reason or None,
+        "bytes": facts.size,
+        "range": facts.range,
+        "caller": facts.caller,
+        "agent": facts.agent,
     }
     try:
-        return orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE).decode()
+        text = orjson.dumps(told).decode()
     except orjson.JSONEncodeError:  # a header that is no UTF-8
-        return json.dumps(facts) + "\n"
+        text = json.dumps(told)
+    return text[1:-1]
 
 
-def _readable(note: Note, status: int, elapsed: float) -> str:
-    size = f" {note.size} B" if note.size is not None else ""
-    reason = f" ({note.reason})" if note.reason else ""
-    clock = time.strftime("%H:%M:%S")
-    return f"{clock} {status} {note.method} {note.path}{reason}{size} {elapsed} ms\n"
+@lru_cache(maxsize=1024)
+def _quoted(text: str | None) -> str:
+    return json.dumps(text)
+
+
+@lru_cache(maxsize=16)
+def _second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _iso(moment: float) -> str:
+    second = int(moment)
+    return f"{_second(second)}.{int((moment - second) * 1000):03d}+00:00"
+
+
+def _readable(note: Note, started: float) -> str:
+    facts = note.facts
+    size = f" {facts.size} B" if facts.size is not None else ""
+    reason = f" ({facts.reason})" if facts.reason else ""
+    clock = time.strftime("%H:%M:%S", time.localtime(started + note.ended))
+    elapsed = (note.ended - note.began) * 1000
+    return f"{clock} {note.status} {facts.method} {facts.path}{reason}{size} {elapsed:.2f} ms\n"
 
 
 def set_up_logging(style: str, stream: TextIO = sys.stderr) -> AccessLog:

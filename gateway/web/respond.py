@@ -24,7 +24,7 @@ async def respond(
     request: web.Request, delivery: Delivery, grant: Grant, storage: Storage, metrics: Metrics, shared: Shared
 ) -> web.StreamResponse:
     """Send the head and the wanted bytes. Trouble before the first byte raises; after it the connection breaks."""
-    more = varying(delivery, request[REQUEST_ID], request.headers.get("Origin"), shared)
+    more = (*varying(delivery, request.headers.get("Origin"), shared), ("X-Request-Id", request[REQUEST_ID]))
     response = web.StreamResponse(status=delivery.status, headers=CIMultiDict(delivery.fixed + more))
     if delivery.wanted is None:
         request[STARTED] = True

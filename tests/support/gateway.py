@@ -20,6 +20,7 @@ from gateway.app import Gateway, build, web_application
 from gateway.settings import SCOPES, Settings
 from gateway.settings.reading import defaults
 from gateway.web.connections import accepting
+from gateway.web.observed import OBSERVED
 from tests.support.journal import Journal
 from tests.support.servers import processes
 
@@ -119,7 +120,9 @@ async def answering(parts: Gateway, clock: MovableClock) -> AsyncIterator[Runnin
     listening.setblocking(False)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     journal = Journal()
-    server = accepting(web_application(parts, journal.log), listening, parts.metrics, DRAIN_TIMEOUT)
+    application = web_application(parts, journal.log)
+    journal.observed = application[OBSERVED]
+    server = accepting(application, listening, parts.metrics, DRAIN_TIMEOUT)
     async with server, ClientSession(url, cookie_jar=DummyCookieJar()) as client:
         yield Running(parts, url, client, clock, journal)
 

@@ -8,17 +8,18 @@ from typing import Any
 
 import orjson
 
-from gateway.web.observed import AccessLog
+from gateway.web.observed import AccessLog, Observed
 
 PATIENCE = 20.0  # seconds
 
 
 class Journal:
-    """Give `log` to the application; what it writes is read back by the request's id."""
+    """Give `log` to the application, and its `observed` back; what is logged is read by the request's id."""
 
     def __init__(self) -> None:
         self._stream = io.StringIO()
         self.log = AccessLog(self._stream, readable=False)
+        self.observed: Observed
         self._facts: dict[str, dict[str, Any]] = {}
         self._seen = 0
 
@@ -33,11 +34,11 @@ class Journal:
     @property
     def text(self) -> str:
         """All that was written so far."""
-        self.log.flush()
+        self.observed.settle()
         return self._stream.getvalue()
 
     def _read(self) -> None:
-        self.log.flush()
+        self.observed.settle()
         self._stream.seek(self._seen)
         for line in self._stream:
             facts = orjson.loads(line)

@@ -139,13 +139,13 @@ async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 @pytest.mark.parametrize("reset", [True, False], ids=["RST", "FIN"])
-async def test_fifty_aborts_in_a_row_leave_nothing(gateway: Running, reset: bool) -> None:
+async def test_twenty_aborts_in_a_row_leave_nothing(gateway: Running, reset: bool) -> None:
     path = await gateway.sign(await gateway.asset(BIG))
     for _ in range(5):  # what is made once stays
         await abort(gateway, path, reset=reset)
     await until(lambda: streams(gateway) == 0, lambda: streams(gateway))
     before = held()
-    for _ in range(50):
+    for _ in range(20):
         await abort(gateway, path, reset=reset)
     await until(lambda: streams(gateway) == 0, lambda: streams(gateway))
     await until(lambda: held().is_within(before, kept_alive(gateway)), lambda: (held(), before))
@@ -153,17 +153,17 @@ async def test_fifty_aborts_in_a_row_leave_nothing(gateway: Running, reset: bool
 
 
 @pytest.mark.parametrize("reset", [True, False], ids=["RST", "FIN"])
-async def test_fifty_aborts_at_once_leave_nothing(gateway: Running, reset: bool) -> None:
+async def test_twenty_aborts_at_once_leave_nothing(gateway: Running, reset: bool) -> None:
     path = await gateway.sign(await gateway.asset(BIG))
 
-    async def fifty() -> None:
-        await asyncio.gather(*(abort(gateway, path, reset=reset) for _ in range(50)))
+    async def twenty() -> None:
+        await asyncio.gather(*(abort(gateway, path, reset=reset) for _ in range(20)))
         await until(lambda: streams(gateway) == 0, lambda: streams(gateway))
 
-    await fifty()
+    await twenty()
     await until(lambda: len(asyncio.all_tasks()) < 20, asyncio.all_tasks)
     before = held()
-    await fifty()
+    await twenty()
     await until(lambda: held().is_within(before, kept_alive(gateway)), lambda: (held(), before))
     assert held().memory - before.memory < FORGIVEN
     async with gateway.client.get(path) as response:

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import ClientSession, DummyCookieJar
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.web.observed import Note, set_up_logging
+from gateway.web.observed import Facts, Note, set_up_logging
 from policies.model import Reason
 from tests.support.gateway import (
     PNG,
@@ -221,9 +221,7 @@ async def test_what_is_asked_for_can_forge_no_line(gateway: Running, target: str
     assert all(line.startswith("{") and line.endswith("}") for line in gateway.journal.text.splitlines())
 
 
-NOTE = Note(
-    began=0.0,
-    request_id="0123",
+FACTS = Facts(
     method="GET",
     path="/api/storage/assets/some-asset-01",
     route=ROUTE,
@@ -232,9 +230,9 @@ NOTE = Note(
     size=10,
     range=None,
     caller="user",
-    address="127.0.0.1",
     agent=None,
 )
+NOTE = Note(FACTS, began=0.0, ended=0.1, request_id="0123", address="127.0.0.1", broken=False)
 
 
 @pytest.fixture
@@ -265,8 +263,7 @@ async def test_people_read_lines_and_programs_json(
     plain_logging: None, style: str, stream: io.StringIO, readable: bool
 ) -> None:
     requests_log = set_up_logging(style, stream)
-    requests_log.add(NOTE, 206)
-    requests_log.flush()
+    requests_log.write([NOTE])
     try:
         int("what went wrong")
     except ValueError:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.metrics import Metrics
 from gateway.web.express.lane import Answer, Lane
 from gateway.web.express.requests import body_owed
+from gateway.web.observed import Note
 
 ONE_WRITE: Final = 256 * 1024  # bytes of a body that go out with their head
 STEP: Final = 256 * 1024  # bytes a write of a larger one
@@ -133,14 +135,14 @@ class Front(asyncio.Protocol):
         answer = self._fronts.lane.answer(data, self._peer)
         if answer is None:
             return False
-        self._fronts.metrics.decision.observe(answer.decision)
-        self._dismiss()
+        if self._handler is not None:
+            self._dismiss()
         body = answer.body
         if body is None:
             self._transport.write(answer.head)
             self._noted(answer, 0)
         elif len(body) <= ONE_WRITE:
-            self._transport.write(b"".join((answer.head, body)))
+            self._transport.writelines((answer.head, body))
             self._noted(answer, len(body))
         else:
             self._begin(answer)
@@ -187,8 +189,9 @@ class Front(asyncio.Protocol):
             self.data_received(behind)
 
     def _noted(self, answer: Answer, sent: int, *, broken: bool = False) -> None:
-        self._fronts.metrics.sent.inc(sent)
-        self._fronts.lane.observed.note(answer.note, broken=broken)
+        _, _, facts, began, decision, request_id, address = answer
+        note = Note(facts, began, time.perf_counter(), request_id, address, broken, sent, decision)
+        self._fronts.lane.observed.add(note)
 
     def _lend(self, data: bytes) -> None:
         """Give the connection to aiohttp's handler, which is made when it is first needed."""
@@ -215,8 +218,6 @@ class Front(asyncio.Protocol):
 
     def _dismiss(self) -> None:
         """Take the connection back: an idle handler would close it when its own keep-alive ends."""
-        if self._handler is None:
-            return
         self._handler.transport = None  # it closes what it has
         self._handler.connection_lost(None)
         self._handler = None

@@ -6,37 +6,36 @@ import time
 from typing import Final, NamedTuple
 
 from gateway.clock import Clock
-from gateway.delivery.conditions import UNCONDITIONAL
 from gateway.delivery.plan import Delivery, DeliveryRules, Method, Representation, plan
 from gateway.errors import AssetgateError
 from gateway.storage import Resident
 from gateway.web.addresses import Proxies
-from gateway.web.express.memory import Asked, Decided, Decisions
-from gateway.web.express.requests import Plain, plain
+from gateway.web.express.memory import Decided, Decisions, Prepared
+from gateway.web.express.requests import Head, plain
 from gateway.web.heads import Shared, varying
 from gateway.web.middleware import RequestIds
-from gateway.web.observed import ASSET_ROUTE, Note, Observed
+from gateway.web.observed import ASSET_ROUTE, Facts, Observed
 
 _STATUS_LINES: Final = {
     200: b"HTTP/1.1 200 OK\r\n",
     206: b"HTTP/1.1 206 Partial Content\r\n",
     304: b"HTTP/1.1 304 Not Modified\r\n",
 }
-_CONDITIONAL: Final = frozenset(
-    {"range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"}
-)
 
 
 class Answer(NamedTuple):
     """What to send: the head, and the bytes behind it from a memory map; and what to note when that is done.
 
-    `decision` is the seconds from the request's arrival to the decision.
+    `began` is when the request came, of `time.perf_counter`; `decision` the seconds from then to the decision.
     """
 
     head: bytes
     body: memoryview | None
-    note: Note
+    facts: Facts
+    began: float
     decision: float
+    request_id: str
+    address: str | None
 
 
 class Lane:
@@ -68,49 +67,59 @@ class Lane:
         request = plain(data)
         if request is None:
             return None
-        now, fields = self._clock(), request.fields
-        asked = Asked(request.target, fields.get("authorization"), fields.get("cookie"))
-        decided = self._decisions.recall(request.asset_id, asked, now)
+        line, head = request
+        now = self._clock()
+        decided = self._decisions.recall((line, head.authorization, head.cookie), now)
         if decided is None:
             return None
-        return self._render(request, decided, peer, now, began, time.perf_counter() - began)
+        decision = time.perf_counter() - began
+        prepared = self._prepared(line, head, decided, now)
+        if prepared is None:
+            return None
+        request_id = self._request_ids.choose(head.request_id, peer)
+        address = peer if head.forwarded is None else self._proxies.client(peer, head.forwarded)
+        sent = b"%bX-Request-Id: %b\r\n\r\n" % (prepared.head, request_id.encode())
+        return Answer(sent, prepared.body, prepared.facts, began, decision, request_id, address)
 
-    def _render(
-        self, request: Plain, decided: Decided, peer: str | None, now: float, began: float, decision: float
-    ) -> Answer | None:
-        fields, grant = request.fields, decided.grant
-        method: Method = "HEAD" if request.method == "HEAD" else "GET"
-        asked = UNCONDITIONAL if _CONDITIONAL.isdisjoint(fields) else request.conditionals
+    def _prepared(self, line: bytes, head: Head, decided: Decided, now: float) -> Prepared | None:
+        """Make the answer, or take the one that was made in the same second."""
+        second = int(now)
+        if second != decided.second:
+            decided.second = second
+            decided.prepared.clear()
+        found = decided.prepared.get(head)
+        if found is None:
+            found = self._prepare(line, head, decided, now)
+            if found is not None:
+                decided.prepared[head] = found
+        return found
+
+    def _prepare(self, line: bytes, head: Head, decided: Decided, now: float) -> Prepared | None:
+        sent, target, _ = line.decode().split(" ")
+        method: Method = "HEAD" if sent == "HEAD" else "GET"
         try:
-            delivery = plan(decided.shown, method, asked, grant, now=now, rules=self._delivery)
+            delivery = plan(decided.shown, method, head.asked, decided.grant, now=now, rules=self._delivery)
         except AssetgateError:
             return None  # 412 and 416 are rare, and the other lane words errors
         body = None
         if delivery.wanted:
-            body = self._resident.resident(grant, delivery.wanted)
+            body = self._resident.resident(decided.grant, delivery.wanted)
             if body is None:
                 return None
-        request_id = self._request_ids.choose(fields.get("x-request-id"), peer)
-        more = varying(delivery, request_id, fields.get("origin"), self._shared)
-        lines = "".join([f"{name}: {value}\r\n" for name, value in more])
-        head = b"".join(
-            (decided.head(_STATUS_LINES[delivery.status], delivery.fixed), lines.encode("latin-1"), b"\r\n")
-        )
-        note = Note(
-            began=began,
-            request_id=request_id,
-            method=request.method,
-            path=request.target.partition("?")[0],
+        fixed = decided.head(_STATUS_LINES[delivery.status], delivery.fixed)
+        more = "".join([f"{name}: {value}\r\n" for name, value in varying(delivery, head.origin, self._shared)])
+        facts = Facts(
+            method=method,
+            path=target.partition("?")[0],
             route=ASSET_ROUTE,
             status=delivery.status,
-            reason=decided.reason,
+            reason=decided.grant.reason.value,
             size=_announced(delivery, decided.shown),
-            range=fields.get("range"),
-            caller=decided.kind,
-            address=self._proxies.client(peer, fields.get("x-forwarded-for")),
-            agent=fields.get("user-agent"),
+            range=head.asked.range,
+            caller=decided.caller.kind.value,
+            agent=head.agent,
         )
-        return Answer(head, body, note, decision)
+        return Prepared(fixed + more.encode("latin-1"), body, facts)
 
 
 def _announced(delivery: Delivery, shown: Representation) -> int | None:

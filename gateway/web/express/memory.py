@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from gateway.delivery.plan import Fields, Representation
+from gateway.generations import Generations
 from gateway.model import Asset
+from gateway.web.express.requests import Head, is_read
+from gateway.web.observed import Facts
 from policies.model import Caller, Grant
 
-MOST_ASSETS: Final = 20_000
-MOST_OF_ONE: Final = 64  # callers or tokens whose decisions on one asset are remembered
-MOST_SENT: Final = 32 * 1024 * 1024  # characters of requests that are remembered in all; cookies can be long
+MOST_KEPT: Final = 64 * 1024 * 1024  # bytes, nearly, of what is remembered; cookies can be long
+DECISION_SIZE: Final = 2500  # bytes, nearly, of a decision and its heads
+
+# All of a request that a decision on a read depends on, as it was sent: the first line, Authorization and Cookie.
+Asked = tuple[bytes, str | None, str | None]
 
 
-class Asked(NamedTuple):
-    """All of a request that a decision on a read depends on, as it was sent."""
+class Prepared(NamedTuple):
+    """An answer but for the request's id, which the head ends before."""
 
-    target: str
-    authorization: str | None
-    cookie: str | None
-
-    @property
-    def size(self) -> int:
-        """How many characters it keeps."""
-        return sum(len(text) for text in self if text is not None)
+    head: bytes
+    body: memoryview | None
+    facts: Facts
 
 
 @dataclass(slots=True)
@@ -34,6 +33,8 @@ class Decided:
     """A grant, what it shows, and its heads as bytes, each rendered when first sent.
 
     `until` is when it ends by itself, in seconds since 1970: with the grant, the token or the caller's credential.
+    `prepared` are the answers to these fields, good in the `second` since 1970 for which they were made: they tell the
+    time, and hold no bytes for longer that should make room.
     """
 
     asset: Asset
@@ -41,15 +42,14 @@ class Decided:
     caller: Caller
     shown: Representation
     until: float = field(init=False)
-    reason: str = field(init=False)
-    kind: str = field(init=False)
+    second: int = field(init=False, default=0)
+    prepared: dict[Head, Prepared] = field(init=False, default_factory=dict)
     rendered: dict[int, bytes] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         token = self.grant.token
         ends = (self.grant.until, self.caller.until, None if token is None else float(token.exp))
         self.until = min((end for end in ends if end is not None), default=math.inf)
-        self.reason, self.kind = self.grant.reason.value, self.caller.kind.value
 
     def head(self, status_line: bytes, fixed: Fields) -> bytes:
         """The status line and the fields that never change; `fixed` is one of the representation's own tuples."""
@@ -73,40 +73,29 @@ class Decisions:
 
     def __init__(self, records: Records | None) -> None:
         self._records = records
-        self._assets: OrderedDict[str, dict[Asked, Decided]] = OrderedDict()
-        self._sent = 0  # characters of all that is remembered
+        self._decided = Generations[Asked, Decided](MOST_KEPT, _weigh)
 
     @property
     def is_open(self) -> bool:
         """Whether anything is ever remembered."""
         return self._records is not None
 
-    def recall(self, asset_id: str, asked: Asked, now: float) -> Decided | None:
-        found = self._assets.get(asset_id)
-        decided = found.get(asked) if found is not None else None
-        if found is None or decided is None or self._records is None:
+    def recall(self, asked: Asked, now: float) -> Decided | None:
+        decided = self._decided.get(asked)
+        if decided is None or self._records is None:
             return None
-        if now >= decided.until or self._records.peek(asset_id) is not decided.asset:
-            del found[asked]
-            self._sent -= asked.size
+        if now >= decided.until or self._records.peek(decided.asset.id) is not decided.asset:
+            self._decided.drop(asked)
             return None
-        self._assets.move_to_end(asset_id)
         return decided
 
     def keep(self, asked: Asked, decided: Decided) -> None:
-        token, asset_id = decided.grant.token, decided.asset.id
-        if self._records is None or (token is not None and token.ip is not None):
+        token = decided.grant.token
+        if self._records is None or not is_read(asked[0]) or (token is not None and token.ip is not None):
             return  # the same request from another address is another question
-        found = self._assets.setdefault(asset_id, {})
-        if asked not in found:
-            if len(found) >= MOST_OF_ONE:
-                self._forget(found)
-            self._sent += asked.size
-        found[asked] = decided
-        self._assets.move_to_end(asset_id)
-        while len(self._assets) > MOST_ASSETS or self._sent > MOST_SENT:
-            self._forget(self._assets.popitem(last=False)[1])
+        self._decided.keep(asked, decided)
 
-    def _forget(self, found: dict[Asked, Decided]) -> None:
-        self._sent -= sum(asked.size for asked in found)
-        found.clear()
+
+def _weigh(asked: Asked, _decided: Decided) -> int:
+    line, authorization, cookie = asked
+    return DECISION_SIZE + len(line) + len(authorization or "") + len(cookie or "")

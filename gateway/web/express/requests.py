@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
-from gateway.delivery.conditions import Conditionals, conditionals_of
+from gateway.delivery.conditions import UNCONDITIONAL, Conditionals, conditionals_of
+from gateway.generations import Generations
 from gateway.model import PATH_PREFIX
 from gateway.web.addresses import is_host
 
@@ -13,9 +15,7 @@ LONGEST: Final = 8000  # bytes; aiohttp judges longer ones
 MOST_LINES: Final = 100  # of the head; aiohttp refuses more than 128 fields
 
 _REQUEST_LINE: Final = re.compile(
-    rb"(GET|HEAD) ("
-    + PATH_PREFIX.encode()
-    + rb"([A-Za-z0-9][A-Za-z0-9_-]{7,63})(?:\?token=[A-Za-z0-9._-]+)?) HTTP/1\.1"
+    rb"(?:GET|HEAD) " + PATH_PREFIX.encode() + rb"[A-Za-z0-9][A-Za-z0-9_-]{7,63}(?:\?token=[A-Za-z0-9._-]+)? HTTP/1\.1"
 )
 # Only what both lanes read alike: RFC 9112's grammar without bytes that are not ASCII, folding or bare line ends.
 _PLAIN_BYTES: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n"
@@ -35,6 +35,11 @@ _NOT_PLAIN: Final = frozenset(
         *("proxy-connection", "sec-websocket-key1"),
     }
 )
+_CONDITIONAL: Final = frozenset(
+    {"range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"}
+)
+_MOST_KEPT: Final = 16 * 1024 * 1024  # bytes, nearly, of the fields that were read
+_HEAD_SIZE: Final = 600
 _IGNORED: Final = ""
 _MOST_NAMES: Final = 1000
 _names: dict[bytes, str | None] = {}  # as they were sent: the lower-case name, `_IGNORED`, or None for aiohttp's work
@@ -44,27 +49,53 @@ _BODY: Final = re.compile(
 )
 
 
-class Plain(NamedTuple):
-    """A plain request: the target as it was sent, and its fields by lower-case name."""
+@dataclass(eq=False, slots=True)
+class Head:
+    """The fields of a request that anybody looks at; None: there is no such field. It is equal to itself alone."""
 
-    method: str
-    target: str
-    asset_id: str
-    fields: dict[str, str]
+    authorization: str | None
+    cookie: str | None
+    origin: str | None
+    agent: str | None
+    request_id: str | None
+    forwarded: str | None
+    asked: Conditionals
 
-    @property
-    def conditionals(self) -> Conditionals:
-        return conditionals_of(self.fields)
+
+# A client sends the same fields again and again: what they say is kept by the bytes they were sent as.
+_heads: Final = Generations[bytes, Head](_MOST_KEPT, lambda sent, _: _HEAD_SIZE + 2 * len(sent))
 
 
-def plain(data: bytes) -> Plain | None:
-    """Read a request; None when it is not one whole plain request and nothing else."""
-    if len(data) > LONGEST or not data.endswith(b"\r\n\r\n") or data.translate(None, _PLAIN_BYTES):
+def plain(data: bytes) -> tuple[bytes, Head] | None:
+    """Split a request into its first line and what its fields say; None when it is more or less than one plain request.
+
+    The line is anything: only one for which `is_read` holds is ours.
+    """
+    if len(data) > LONGEST:
+        return None
+    end = data.find(b"\r\n")
+    lines = data[end:]
+    head = _heads.get(lines)
+    if head is None:
+        head = _read(lines)
+        if head is None:
+            return None
+        _heads.keep(lines, head)
+    return data[:end], head
+
+
+def is_read(line: bytes) -> bool:
+    """Tell whether a request's first line asks for an asset in the plainest way."""
+    return _REQUEST_LINE.fullmatch(line) is not None
+
+
+def _read(data: bytes) -> Head | None:
+    """Read all behind the first line, its end included."""
+    if not data.endswith(b"\r\n\r\n") or data.translate(None, _PLAIN_BYTES):
         return None
     lines = data[:-4].split(b"\r\n")
     ends = len(lines) + 1
-    found = _REQUEST_LINE.fullmatch(lines[0])
-    if found is None or ends > MOST_LINES or data.count(b"\n") != ends or data.count(b"\r") != ends:
+    if ends > MOST_LINES or data.count(b"\n") != ends or data.count(b"\r") != ends:
         return None
     fields: dict[str, str] = {}
     for line in lines[1:]:
@@ -74,10 +105,18 @@ def plain(data: bytes) -> Plain | None:
             return None
         if name:
             fields[name] = value.strip(b" \t").decode()
-    if not is_host(fields.get("host", "")) or fields.get("connection", "keep-alive").lower() != "keep-alive":
+    get = fields.get
+    if not is_host(get("host", "")) or get("connection", "keep-alive").lower() != "keep-alive":
         return None
-    method, target, asset_id = found.groups()
-    return Plain(method.decode(), target.decode(), asset_id.decode(), fields)
+    return Head(
+        get("authorization"),
+        get("cookie"),
+        get("origin"),
+        get("user-agent"),
+        get("x-request-id"),
+        get("x-forwarded-for"),
+        UNCONDITIONAL if _CONDITIONAL.isdisjoint(fields) else conditionals_of(fields),
+    )
 
 
 def _named(sent: bytes) -> str | None:

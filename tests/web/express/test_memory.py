@@ -51,7 +51,7 @@ def decided(record: Asset, caller: Caller = OWNER, token: Token | None = None) -
 
 
 def asked(record: Asset, cookie: str | None = None) -> Asked:
-    return Asked(f"/api/storage/assets/{record.id}", None, cookie)
+    return f"GET /api/storage/assets/{record.id} HTTP/1.1".encode(), None, cookie
 
 
 @pytest.mark.parametrize(
@@ -72,26 +72,27 @@ def test_a_decision_ends_with_what_it_rests_on(
     decisions, made = Decisions(Records({record.id: record})), decided(record, caller, token)
     decisions.keep(asked(record), made)
     if ends is None:
-        assert decisions.recall(record.id, asked(record), NOW + 1e9) is made
+        assert decisions.recall(asked(record), NOW + 1e9) is made
         return
-    assert decisions.recall(record.id, asked(record), ends - 0.001) is made
-    assert decisions.recall(record.id, asked(record), ends) is None
+    assert decisions.recall(asked(record), ends - 0.001) is made
+    assert decisions.recall(asked(record), ends) is None
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        Asked("/api/storage/assets/abcdefgh?token=v1.a.b.c", None, None),
-        Asked("/api/storage/assets/abcdefgh", "Bearer x", None),
-        Asked("/api/storage/assets/abcdefgh", None, ""),
-        Asked("/api/storage/assets/abcdefgh", None, "a=b"),
+        (b"GET /api/storage/assets/abcdefgh?token=v1.a.b.c HTTP/1.1", None, None),
+        (b"HEAD /api/storage/assets/abcdefgh HTTP/1.1", None, None),
+        (b"GET /api/storage/assets/abcdefgh HTTP/1.1", "Bearer x", None),
+        (b"GET /api/storage/assets/abcdefgh HTTP/1.1", None, ""),
+        (b"GET /api/storage/assets/abcdefgh HTTP/1.1", None, "a=b"),
     ],
 )
 def test_another_question_has_no_answer_yet(other: Asked) -> None:
     record = asset()
     decisions = Decisions(Records({record.id: record}))
     decisions.keep(asked(record), decided(record))
-    assert decisions.recall(record.id, other, NOW) is None
+    assert decisions.recall(other, NOW) is None
 
 
 def test_a_record_that_was_read_anew_ends_its_decisions_even_if_it_says_the_same() -> None:
@@ -100,9 +101,9 @@ def test_a_record_that_was_read_anew_ends_its_decisions_even_if_it_says_the_same
     decisions = Decisions(records)
     decisions.keep(asked(record), decided(record))
     records[record.id] = replace(record)
-    assert decisions.recall(record.id, asked(record), NOW) is None
+    assert decisions.recall(asked(record), NOW) is None
     records[record.id] = record
-    assert decisions.recall(record.id, asked(record), NOW) is None  # it was dropped, not only withheld
+    assert decisions.recall(asked(record), NOW) is None  # it was dropped, not only withheld
 
 
 def test_without_the_record_in_memory_there_is_no_decision() -> None:
@@ -111,51 +112,51 @@ def test_without_the_record_in_memory_there_is_no_decision() -> None:
     decisions = Decisions(records)
     decisions.keep(asked(record), decided(record))
     del records[record.id]
-    assert decisions.recall(record.id, asked(record), NOW) is None
+    assert decisions.recall(asked(record), NOW) is None
 
 
 def test_without_a_memory_of_records_nothing_is_kept() -> None:
     record, decisions = asset(), Decisions(None)
     decisions.keep(asked(record), decided(record))
     assert not decisions.is_open
-    assert decisions.recall(record.id, asked(record), NOW) is None
+    assert decisions.recall(asked(record), NOW) is None
 
 
 def test_a_token_for_one_address_is_judged_every_time() -> None:
     record = asset()
     decisions, caller = Decisions(Records({record.id: record})), replace(OWNER, address="192.0.2.1")
     decisions.keep(asked(record), decided(record, caller, Token(int(NOW), int(NOW) + 30, ip="192.0.2.1")))
-    assert decisions.recall(record.id, asked(record), NOW) is None
+    assert decisions.recall(asked(record), NOW) is None
 
 
-def test_one_asset_has_a_bounded_number_of_decisions() -> None:
+def test_what_the_lane_would_not_read_is_not_kept() -> None:
     record = asset()
-    decisions, made = Decisions(Records({record.id: record})), decided(record)
-    for number in range(memory.MOST_OF_ONE + 1):
-        decisions.keep(asked(record, f"a={number}"), made)
-    good = [decisions.recall(record.id, asked(record, f"a={number}"), NOW) for number in range(memory.MOST_OF_ONE + 1)]
-    assert 0 < len([found for found in good if found is not None]) <= memory.MOST_OF_ONE
-    assert good[-1] is made
+    decisions, line = Decisions(Records({record.id: record})), b"GET /api/storage/assets/abcdefgh?x=y HTTP/1.1"
+    decisions.keep((line, None, None), decided(record))
+    assert decisions.recall((line, None, None), NOW) is None
 
 
-def test_the_assets_not_asked_for_the_longest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "MOST_ASSETS", 3)
+def test_what_was_not_asked_for_the_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MOST_KEPT", 6 * memory.DECISION_SIZE)
     records = [asset(f"abcdefgh{number}") for number in range(4)]
     decisions = Decisions(Records({record.id: record for record in records}))
     for record in records[:3]:
         decisions.keep(asked(record), decided(record))
-    assert decisions.recall(records[0].id, asked(records[0]), NOW) is not None
+        assert decisions.recall(asked(records[0]), NOW) is not None
     decisions.keep(asked(records[3]), decided(records[3]))
-    kept = [decisions.recall(record.id, asked(record), NOW) is not None for record in records]
-    assert kept == [True, False, True, True]
+    kept = [decisions.recall(asked(record), NOW) is not None for record in records]
+    assert kept[0]
+    assert kept[3]
+    assert not all(kept)
 
 
 def test_long_cookies_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "MOST_SENT", 20_000)
+    monkeypatch.setattr(memory, "MOST_KEPT", 30_000)
     records = [asset(f"abcdefgh{number}") for number in range(10)]
     decisions = Decisions(Records({record.id: record for record in records}))
     for _ in range(3):
         for record in records:
             decisions.keep(asked(record, "x" * 7_000), decided(record))
-    kept = [decisions.recall(record.id, asked(record, "x" * 7_000), NOW) is not None for record in records]
-    assert kept == [False] * 8 + [True] * 2
+    kept = [decisions.recall(asked(record, "x" * 7_000), NOW) is not None for record in records]
+    assert kept[-1]
+    assert sum(kept) <= 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.web.express.requests import LONGEST, MOST_LINES, body_owed, plain
+from gateway.web.express.requests import LONGEST, MOST_LINES, body_owed, is_read, plain
 
 PATH = b"/api/storage/assets/abcdefgh"
 HEAD = b"GET " + PATH + b" HTTP/1.1\r\nHost: gateway.test\r\n"
@@ -17,21 +17,32 @@ HEAD = b"GET " + PATH + b" HTTP/1.1\r\nHost: gateway.test\r\n"
         (HEAD + b"Range: \t bytes=0-1 \t\r\n\r\n", {"range": "bytes=0-1"}),
         (HEAD + b"RANGE:bytes=0-1\r\n\r\n", {"range": "bytes=0-1"}),
         (HEAD + b"Accept: a\r\nAccept: b\r\nX:\r\n\r\n", {}),
-        (HEAD + b"Connection: Keep-Alive\r\n\r\n", {"connection": "Keep-Alive"}),
-        (HEAD + b'Cookie: a=b: c\r\nIf-None-Match: "x"\r\n\r\n', {"cookie": "a=b: c", "if-none-match": '"x"'}),
+        (HEAD + b"Connection: Keep-Alive\r\n\r\n", {}),
+        (HEAD + b'Cookie: a=b: c\r\nIf-None-Match: "x"\r\n\r\n', {"cookie": "a=b: c", "if_none_match": '"x"'}),
+        (
+            HEAD + b"User-Agent: x\r\nOrigin: y\r\nAuthorization: z\r\n\r\n",
+            {"agent": "x", "origin": "y", "authorization": "z"},
+        ),
+        (HEAD + b"X-Request-Id: a\r\nX-Forwarded-For: b\r\n\r\n", {"request_id": "a", "forwarded": "b"}),
     ],
 )
 def test_a_plain_request_is_read(data: bytes, fields: dict[str, str]) -> None:
-    found = plain(data)
-    assert found is not None
-    assert (found.method, found.target, found.asset_id) == ("GET", PATH.decode(), "abcdefgh")
-    assert found.fields == {"host": "gateway.test", **fields}
+    for _ in range(2):  # read, and recalled
+        found = plain(data)
+        assert found is not None
+        line, head = found
+        assert line == b"GET " + PATH + b" HTTP/1.1"
+        assert is_read(line)
+        told = {name: getattr(head, name) for name in head.__slots__ if name != "asked"} | head.asked._asdict()
+        assert {name: value for name, value in told.items() if value is not None} == fields
 
 
-def test_the_token_is_part_of_the_target_as_it_was_sent() -> None:
-    found = plain(b"HEAD " + PATH + b"?token=v1.k1.a-b_c.d HTTP/1.1\r\nHost: a\r\n\r\n")
+def test_the_token_is_part_of_the_line_as_it_was_sent() -> None:
+    line = b"HEAD " + PATH + b"?token=v1.k1.a-b_c.d HTTP/1.1"
+    found = plain(line + b"\r\nHost: a\r\n\r\n")
     assert found is not None
-    assert (found.method, found.target) == ("HEAD", PATH.decode() + "?token=v1.k1.a-b_c.d")
+    assert found[0] == line
+    assert is_read(line)
 
 
 LEFT = {
@@ -77,7 +88,8 @@ LEFT = {
 
 @pytest.mark.parametrize("name", LEFT)
 def test_what_is_not_plain_is_left_to_the_handlers(name: str) -> None:
-    assert plain(LEFT[name]) is None
+    found = plain(LEFT[name])
+    assert found is None or not is_read(found[0])
 
 
 POST = b"POST /x HTTP/1.1\r\nHost: a\r\n"
