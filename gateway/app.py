@@ -27,7 +27,7 @@ from gateway.metadata.remembered import Remembered, remember
 from gateway.metrics import Metrics
 from gateway.settings import PurposeLimits, Settings
 from gateway.sharing import Sharing
-from gateway.storage import Resident, Storage
+from gateway.storage import Storage
 from gateway.sweeping import Sweeper
 from gateway.web.assets import AssetRoutes
 from gateway.web.authorizing import AuthorizeRoutes
@@ -37,6 +37,7 @@ from gateway.web.claims import ClaimRoutes
 from gateway.web.connections import LANE
 from gateway.web.cors import CrossOrigin
 from gateway.web.explaining import ExplainRoutes
+from gateway.web.express.judging import Judge
 from gateway.web.express.lane import Lane
 from gateway.web.express.memory import Decisions
 from gateway.web.heads import Shared
@@ -44,7 +45,7 @@ from gateway.web.health import HealthRoutes
 from gateway.web.imports import ImportRoutes
 from gateway.web.legacy import LegacyRoutes
 from gateway.web.middleware import Problems, RequestIds
-from gateway.web.modes import Modes
+from gateway.web.modes import STREAM, Modes
 from gateway.web.notify import NotifyRoutes
 from gateway.web.observed import OBSERVED, AccessLog, Observed
 from gateway.web.pages.activity import ActivityPages
@@ -169,12 +170,17 @@ def web_application(gateway: Gateway, access_log: AccessLog | None = None) -> we
 def _lane(
     gateway: Gateway, decisions: Decisions, callers: Callers, request_ids: RequestIds, observed: Observed
 ) -> Lane | None:
-    if not (decisions.is_open and isinstance(gateway.storage, Resident)):
+    if not decisions.is_open:
         return None
+    delivery = _delivery_rules(gateway.settings)
+    modes = _modes(gateway, callers)
+    judge = Judge(
+        decisions, gateway.metadata, gateway.rules, gateway.keys, delivery, lambda grant: modes.of(grant) == STREAM
+    )
     return Lane(
-        decisions,
+        judge,
         gateway.storage,
-        _delivery_rules(gateway.settings),
+        delivery,
         Shared.of(gateway.settings.cors),
         callers.proxies,
         request_ids,
@@ -191,6 +197,10 @@ def _delivery_rules(settings: Settings) -> DeliveryRules:
     )
 
 
+def _modes(gateway: Gateway, callers: Callers) -> Modes:
+    return Modes(gateway.settings.delivery, gateway.ingest.purposes, gateway.storage, callers)
+
+
 def _handlers(gateway: Gateway, callers: Callers, guests: GuestSessions, decisions: Decisions) -> Handlers:
     settings, metadata, storage = gateway.settings, gateway.metadata, gateway.storage
     uploads = UploadRoutes(callers, gateway.ingest, guests, gateway.metrics)
@@ -202,7 +212,7 @@ def _handlers(gateway: Gateway, callers: Callers, guests: GuestSessions, decisio
         gateway.rules,
         gateway.keys,
         _delivery_rules(settings),
-        Modes(settings.delivery, gateway.ingest.purposes, storage, callers),
+        _modes(gateway, callers),
         Shared.of(settings.cors),
         decisions,
         gateway.metrics,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -48,16 +48,22 @@ async def respond(
 
 
 async def _send(response: web.StreamResponse, buffers: AsyncIterator[Buffer], promised: int, metrics: Metrics) -> None:
+    async for buffer in exactly(buffers, promised):
+        await response.write(buffer)
+        metrics.sent.inc(len(buffer))
+    await response.write_eof()
+
+
+async def exactly(buffers: AsyncIterator[Buffer], promised: int) -> AsyncGenerator[Buffer, None]:
+    """Hand on as many bytes as were promised. Raises `StorageFault` before there are more, and after fewer."""
     sent = 0
     async for buffer in buffers:
         sent += len(buffer)
         if sent > promised:
             raise StorageFault
-        await response.write(buffer)
-        metrics.sent.inc(len(buffer))
+        yield buffer
     if sent != promised:
         raise StorageFault
-    await response.write_eof()
 
 
 @asynccontextmanager

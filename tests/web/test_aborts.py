@@ -107,7 +107,7 @@ def streams(gateway: Running) -> float:
 
 def kept_alive(gateway: Running) -> int:
     """How many connections to a storage may stay open: far fewer than the readers that went away."""
-    return 5 if gateway.parts.settings.storage.startswith("s3:") else 0
+    return 8 if gateway.parts.settings.storage.startswith("s3:") else 0
 
 
 async def abort(gateway: Running, path: str, *, reset: bool) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from gateway.errors import AssetgateError
 from gateway.metrics import Metrics
 from gateway.web.express.lane import Answer, Lane
+from gateway.web.express.memory import Wanted
+from gateway.web.express.relay import Relay
 from gateway.web.express.requests import body_owed
 from gateway.web.observed import Note
 
 ONE_WRITE: Final = 256 * 1024  # bytes of a body that go out with their head
 STEP: Final = 256 * 1024  # bytes a write of a larger one
+MOST_BEHIND: Final = 64 * 1024  # bytes kept of what comes while an answer is on its way
+EMPTY: Final = memoryview(b"")
+
+log = logging.getLogger("assetgate.web")
 
 
 class Fronts:
@@ -73,8 +81,11 @@ class Front(asyncio.Protocol):
         # Bytes of a request's body that the handler has yet to get; None: it may hold part of a request, for ever.
         self._owed: int | None = 0
         self._answer: Answer | None = None
+        self._body = EMPTY
         self._sent = 0
         self._paused = False
+        self._relay: Relay | None = None
+        self._relaying: asyncio.Task[None] | None = None
         self._behind = b""  # what came while an answer was on its way
         self.active = True  # something came since the last look at idle connections
 
@@ -90,6 +101,8 @@ class Front(asyncio.Protocol):
         self.active = True
         if self._answer is not None:
             self._behind += data
+            if len(self._behind) > MOST_BEHIND:
+                self._transport.pause_reading()
         elif self._handler is not None and not self._is_handler_idle():
             self._feed(data)
         elif not self._answered(data):
@@ -103,6 +116,8 @@ class Front(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
+        if self._relay is not None:
+            self._relay.pause()
         if self._handler is not None:
             self._handler.pause_writing()
 
@@ -110,10 +125,14 @@ class Front(asyncio.Protocol):
         self._paused = False
         if self._handler is not None:
             self._handler.resume_writing()
-        if self._answer is not None:
+        if self._relay is not None:
+            self._relay.resume()
+        elif self._answer is not None:
             self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._relaying is not None:
+            self._relaying.cancel()
         if self._answer is not None:
             self._finish(broken=True)
         if self._handler is not None:
@@ -141,39 +160,73 @@ class Front(asyncio.Protocol):
         if body is None:
             self._transport.write(answer.head)
             self._noted(answer, 0)
+        elif isinstance(body, Wanted):
+            self._wait_for(answer, body, data)
         elif len(body) <= ONE_WRITE:
             self._transport.writelines((answer.head, body))
             self._noted(answer, len(body))
         else:
-            self._begin(answer)
+            self._begin(answer, body)
         if self._fronts.stopping:
             self.close_when_done()
         return True
 
-    def _begin(self, answer: Answer) -> None:
-        """Send a larger body step by step, as fast as the client reads."""
+    def _wait_for(self, answer: Answer, wanted: Wanted, data: bytes) -> None:
+        """Send bytes as they come. Meanwhile we listen: a client that leaves is not to be read for."""
         self._answer, self._sent = answer, 0
+        self._fronts.metrics.streams.inc()
+        self._relay = Relay(self._fronts.lane, answer, wanted, self._transport)
+        if self._paused:
+            self._relay.pause()
+        self._relaying = asyncio.get_running_loop().create_task(self._relayed(self._relay, data))
+
+    async def _relayed(self, relay: Relay, data: bytes) -> None:
+        trouble: Exception | None = None
+        try:
+            await relay.run()
+        except Exception as error:  # noqa: BLE001 - a broken connection, or the other lane, says so
+            trouble = error
+        if self._transport is None:
+            return  # the client left first
+        self._relay = self._relaying = None
+        self._sent = relay.sent
+        if trouble is None:
+            self._finish(broken=False)
+        elif relay.has_begun:
+            if not isinstance(trouble, AssetgateError):
+                log.error("an answer broke off", exc_info=trouble)
+            self._transport.abort()
+        else:
+            self._answer = None
+            self._fronts.metrics.streams.dec()
+            self._lend(data)
+            self._go_on()
+
+    def _begin(self, answer: Answer, body: memoryview) -> None:
+        """Send a larger body step by step, as fast as the client reads."""
+        self._answer, self._body, self._sent = answer, body, 0
         self._fronts.metrics.streams.inc()
         self._transport.pause_reading()
         self._transport.write(answer.head)
         self._send()
 
     def _send(self) -> None:
-        answer = self._answer
-        while answer is not None and answer.body is not None and not self._paused:
+        while self._answer is not None and not self._paused:
             if self._transport.is_closing():
                 return  # it broke; `connection_lost` tells how far it came
-            if self._sent >= len(answer.body):
+            if self._sent >= len(self._body):
                 self._finish(broken=False)
                 return
-            step = answer.body[self._sent : self._sent + STEP]
+            step = self._body[self._sent : self._sent + STEP]
             self._sent += len(step)
             self._transport.write(step)
 
     def _finish(self, *, broken: bool) -> None:
-        answer, self._answer = self._answer, None
+        answer, self._answer, self._body = self._answer, None, EMPTY
         if answer is None:
             return
+        if self._relay is not None:
+            self._sent = self._relay.sent
         self._fronts.metrics.streams.dec()
         if broken:
             self._fronts.metrics.broken.inc()
@@ -183,6 +236,10 @@ class Front(asyncio.Protocol):
         if self._fronts.stopping or self._transport.is_closing():
             self._transport.close()
             return
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Come to what was sent behind the request that was answered."""
         self._transport.resume_reading()
         behind, self._behind = self._behind, b""
         if behind:

@@ -1,16 +1,19 @@
-"""Answers a plain request from memory: the same steps as the other lane, without its objects."""
+"""Answers a plain read by the same steps as the other lane, without its objects."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
 
 from gateway.clock import Clock
 from gateway.delivery.plan import Delivery, DeliveryRules, Method, Representation, plan
 from gateway.errors import AssetgateError
-from gateway.storage import Resident
+from gateway.storage import Buffer, Resident, Storage
 from gateway.web.addresses import Proxies
-from gateway.web.express.memory import Decided, Decisions, Prepared
+from gateway.web.express.judging import Judge
+from gateway.web.express.memory import Decided, Prepared, Wanted
 from gateway.web.express.requests import Head, plain
 from gateway.web.heads import Shared, varying
 from gateway.web.middleware import RequestIds
@@ -24,13 +27,13 @@ _STATUS_LINES: Final = {
 
 
 class Answer(NamedTuple):
-    """What to send: the head, and the bytes behind it from a memory map; and what to note when that is done.
+    """What to send: the head, and the bytes behind it, from a memory map or to be read; what to note when that is done.
 
     `began` is when the request came, of `time.perf_counter`; `decision` the seconds from then to the decision.
     """
 
     head: bytes
-    body: memoryview | None
+    body: memoryview | Wanted | None
     facts: Facts
     began: float
     decision: float
@@ -43,8 +46,8 @@ class Lane:
 
     def __init__(
         self,
-        decisions: Decisions,
-        resident: Resident,
+        judge: Judge,
+        storage: Storage,
         delivery: DeliveryRules,
         shared: Shared,
         proxies: Proxies,
@@ -52,8 +55,9 @@ class Lane:
         observed: Observed,
         clock: Clock,
     ) -> None:
-        self._decisions = decisions
-        self._resident = resident
+        self._judge = judge
+        self._storage = storage
+        self._resident = storage if isinstance(storage, Resident) else None
         self._delivery = delivery
         self._shared = shared
         self._proxies = proxies
@@ -69,7 +73,7 @@ class Lane:
             return None
         line, head = request
         now = self._clock()
-        decided = self._decisions.recall((line, head.authorization, head.cookie), now)
+        decided = self._judge.decided(line, head, now)
         if decided is None:
             return None
         decision = time.perf_counter() - began
@@ -81,6 +85,10 @@ class Lane:
         sent = b"%bX-Request-Id: %b\r\n\r\n" % (prepared.head, request_id.encode())
         return Answer(sent, prepared.body, prepared.facts, began, decision, request_id, address)
 
+    def read(self, wanted: Wanted) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
+        """Open bytes that have to be waited for; see `Storage.read`."""
+        return self._storage.read(*wanted)
+
     def _prepared(self, line: bytes, head: Head, decided: Decided, now: float) -> Prepared | None:
         """Make the answer, or take the one that was made in the same second."""
         second = int(now)
@@ -90,8 +98,8 @@ class Lane:
         found = decided.prepared.get(head)
         if found is None:
             found = self._prepare(line, head, decided, now)
-            if found is not None:
-                decided.prepared[head] = found
+            if found is not None and not isinstance(found.body, Wanted):
+                decided.prepared[head] = found  # what has to be waited for now may be there at once the next time
         return found
 
     def _prepare(self, line: bytes, head: Head, decided: Decided, now: float) -> Prepared | None:
@@ -101,11 +109,10 @@ class Lane:
             delivery = plan(decided.shown, method, head.asked, decided.grant, now=now, rules=self._delivery)
         except AssetgateError:
             return None  # 412 and 416 are rare, and the other lane words errors
-        body = None
+        body: memoryview | Wanted | None = None
         if delivery.wanted:
-            body = self._resident.resident(decided.grant, delivery.wanted)
-            if body is None:
-                return None
+            resident = self._resident.resident(decided.grant, delivery.wanted) if self._resident is not None else None
+            body = resident if resident is not None else Wanted(decided.grant, delivery.wanted)
         fixed = decided.head(_STATUS_LINES[delivery.status], delivery.fixed)
         more = "".join([f"{name}: {value}\r\n" for name, value in varying(delivery, head.origin, self._shared)])
         facts = Facts(

@@ -20,11 +20,18 @@ DECISION_SIZE: Final = 2500  # bytes, nearly, of a decision and its heads
 Asked = tuple[bytes, str | None, str | None]
 
 
+class Wanted(NamedTuple):
+    """Bytes that have to be waited for."""
+
+    grant: Grant
+    span: range
+
+
 class Prepared(NamedTuple):
     """An answer but for the request's id, which the head ends before."""
 
     head: bytes
-    body: memoryview | None
+    body: memoryview | Wanted | None
     facts: Facts
 
 
@@ -89,11 +96,13 @@ class Decisions:
             return None
         return decided
 
-    def keep(self, asked: Asked, decided: Decided) -> None:
+    def keep(self, asked: Asked, decided: Decided) -> bool:
+        """Remember a decision; False for a request that the lane does not read, or whose decision is not for all."""
         token = decided.grant.token
         if self._records is None or not is_read(asked[0]) or (token is not None and token.ip is not None):
-            return  # the same request from another address is another question
+            return False  # the same request from another address is another question
         self._decided.keep(asked, decided)
+        return True
 
 
 def _weigh(asked: Asked, _decided: Decided) -> int:

@@ -111,7 +111,7 @@ async def test_it_ends_the_reads_of_the_lane(
         with watched() as taken:
             for _ in range(3):
                 assert (await connection.ask("GET", reading.path, lines)).status == 200
-        assert len(taken.answered) == 2
+        assert len(taken.answered) >= 2
         await reading.end()
         with watched() as taken:
             assert (await connection.ask("GET", reading.path, lines)).status == status

@@ -11,7 +11,16 @@ import pytest
 
 from gateway.app import build
 from gateway.web import connections
-from tests.support.gateway import DRAIN_TIMEOUT, PNG, MovableClock, Running, answering, running, settings_for
+from tests.support.gateway import (
+    DRAIN_TIMEOUT,
+    PNG,
+    MovableClock,
+    Running,
+    answering,
+    running,
+    settings_for,
+    user_headers,
+)
 from tests.support.raw import Connection, connected
 from tests.support.sockets import Reader
 from tests.support.storage import content
@@ -51,16 +60,26 @@ async def read(connection: Connection, path: str, content: bytes = PNG) -> None:
     assert (answer.status, answer.body) == (200, content)
 
 
-async def test_the_lane_answers_from_the_second_read_on(gateway: Running) -> None:
-    path = await gateway.sign(await gateway.asset())
+async def test_the_lane_answers_whoever_brings_a_token_alone_once_the_record_is_remembered(gateway: Running) -> None:
+    asset_id = await gateway.asset()
+    paths = [await gateway.sign(asset_id, download=name) for name in ("one.png", "two.png")]
+    async with connected(gateway.url) as connection:
+        with watched() as taken:
+            for path in paths * 2:
+                await read(connection, path)
+        assert (len(taken.left), len(taken.answered)) == (0, 4)
+
+
+async def test_the_lane_answers_who_has_a_session_from_the_second_read_on(gateway: Running) -> None:
+    path, lines = f"/api/storage/assets/{await gateway.asset()}", tuple(user_headers().items())
     async with connected(gateway.url) as connection:
         with watched() as taken:
             for _ in range(3):
-                await read(connection, path)
+                assert (await connection.ask("GET", path, lines)).body == PNG
         assert (len(taken.left), len(taken.answered)) == (1, 2)
     async with connected(gateway.url) as connection:
         with watched() as taken:
-            await read(connection, path)
+            assert (await connection.ask("GET", path, lines)).body == PNG
         assert (len(taken.left), len(taken.answered)) == (0, 1)
 
 
