@@ -7,7 +7,7 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from gateway.delivery import slice_files
 from gateway.delivery.ledger import Contended
@@ -39,7 +39,7 @@ class SliceCache:
         self._store = store
         self._maps = maps
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="slices")
-        self._commits: set[asyncio.Future[bool]] = set()
+        self._commits: set[asyncio.Future[Any]] = set()
         self._slow_until = 0.0
 
     @property
@@ -123,6 +123,21 @@ class SliceCache:
         self._commits.add(commit)
         commit.add_done_callback(lambda done: self._committed(known, found, done))
 
+    def keep_young(self, known: Known, index: int, view: memoryview) -> None:
+        """Serve a slice that is complete out of memory, until it is asked for again or others take its place."""
+        found = self._maps.remember_young(known, index, view)
+        if known.is_admitted:
+            self.promote(known, index, found)
+
+    def promote(self, known: Known, index: int, found: Mapped) -> None:
+        """Have a young slice written to the disk, when that has nothing better to do."""
+        if len(self._commits) >= _MOST_COMMITS or self._maps.young.take(known, index) is None:
+            return
+        name, since = slice_files.name_of(known.prefix, index), self._store.ledger.position
+        written = asyncio.wrap_future(self._executor.submit(self._store.write, name, found.view, since))
+        self._commits.add(written)
+        written.add_done_callback(lambda done: self._promoted(known, index, found, done))
+
     def give_up(self, part: Part) -> None:
         self._store.discard(part)
 
@@ -131,6 +146,10 @@ class SliceCache:
         name = slice_files.name_of(known.prefix, index)
         if self._store.is_noted(name) and self._store.has(name):
             known.opening[index] = asyncio.create_task(self._open(known, grant, index, last))
+            return
+        if not known.is_admitted:
+            span = range(index, self._end_of_missing(known, index, last))
+            Fetch(self._storage, self, known, grant, span, self._store.ledger.position).begin(None, is_young=True)
             return
         self._maps.tell_hits()
         since = self._store.ledger.position
@@ -199,6 +218,14 @@ class SliceCache:
     def _commit(self, known: Known, found: Mapped, part: Part) -> None:
         if not self._store.commit(part):
             self._maps.make_private(known, found)
+
+    def _promoted(self, known: Known, index: int, found: Mapped, done: asyncio.Future[Mapped | None]) -> None:
+        self._commits.discard(done)
+        found.is_young = False
+        kept = None if done.cancelled() or done.exception() is not None else done.result()
+        if kept is not None and known.slices.get(index) is found:
+            self._maps.remember(known, index, kept)
+        known.forget_private()
 
     def _committed(self, known: Known, found: Mapped, done: asyncio.Future[bool]) -> None:
         self._commits.discard(done)

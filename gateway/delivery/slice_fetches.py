@@ -30,6 +30,8 @@ class Keeping(Protocol):
 
     async def keep(self, known: Known, index: int, part: Part) -> None: ...
 
+    def keep_young(self, known: Known, index: int, view: memoryview) -> None: ...
+
     def give_up(self, part: Part) -> None: ...
 
 
@@ -37,7 +39,8 @@ class Keeping(Protocol):
 class _Claimed:
     index: int
     fill: Fill
-    part: Part | None  # None: it is kept in memory alone, for those who wait for it now
+    part: Part | None  # None: it is kept in memory alone, and if it is not young, for those who wait for it now
+    is_young: bool = False
 
 
 class Fetch:
@@ -58,8 +61,8 @@ class Fetch:
         known.sources.add(self)
         self.task: asyncio.Task[None]
 
-    def begin(self, part: Part | None) -> Fill:
-        fill = self._take_on(part)
+    def begin(self, part: Part | None, *, is_young: bool = False) -> Fill:
+        fill = self._take_on(part, is_young=is_young)
         self.task = asyncio.create_task(self._run())
         return fill
 
@@ -119,6 +122,8 @@ class Fetch:
         known = self._known
         if claimed.part is not None:
             await self._keeping.keep(known, claimed.index, claimed.part)
+        elif claimed.is_young:
+            self._keeping.keep_young(known, claimed.index, claimed.fill.view)
         else:
             known.slices[claimed.index] = Mapped(claimed.fill.view, b"")
             known.forget_private()
@@ -138,6 +143,8 @@ class Fetch:
             return
         if self.next in known.slices or self.next in known.fills:
             self._last = self.next - 1
+        elif not known.is_admitted:
+            self._take_on(None, is_young=True)
         else:
             self._claiming = asyncio.create_task(self._claim())
 
@@ -171,11 +178,11 @@ class Fetch:
             await asyncio.wait({self._claiming})
         return bool(self._claimed)
 
-    def _take_on(self, part: Part | None) -> Fill:
+    def _take_on(self, part: Part | None, *, is_young: bool = False) -> Fill:
         known, index = self._known, self.next
         fill = Fill(part.view if part is not None else memoryview(bytearray(known.length_of(index))))
         known.fills[index] = fill
-        self._claimed.append(_Claimed(index, fill, part))
+        self._claimed.append(_Claimed(index, fill, part, is_young))
         self.next = index + 1
         known.pulse()
         return fill

@@ -52,16 +52,24 @@ def disk_use(length: int) -> int:
 
 
 class Mapped:
-    """A whole slice in memory. It is never closed, only forgotten: who still holds a view of it keeps it alive."""
+    """A whole slice in memory. It is never closed, only forgotten: who still holds a view of it keeps it alive.
 
-    __slots__ = ("hits", "length", "name", "used", "view")
+    Without a name it is in no file: kept a while when it is young, else for those who read it now alone.
+    """
+
+    __slots__ = ("hits", "is_young", "length", "name", "used", "view")
 
     def __init__(self, view: memoryview, name: bytes) -> None:
         self.view = view
         self.length = len(view)
         self.name = name
+        self.is_young = False
         self.hits = 0
         self.used = True
+
+    @property
+    def is_private(self) -> bool:
+        return not self.name and not self.is_young
 
 
 def open_whole(path: str, name: bytes, length: int) -> Mapped | None:

@@ -85,6 +85,7 @@ class Known:
     tickets: set[Ticket] = field(default_factory=set)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     read_up_to: int = 0
+    is_admitted: bool = False  # it was read often enough for the disk
     is_ahead: bool = False
 
     @property
@@ -123,5 +124,5 @@ class Known:
     def forget_private(self) -> None:
         """Let go of the slices that are in no file and under no reader."""
         held = {ticket.position for ticket in self.tickets}
-        for index in [index for index, found in self.slices.items() if not found.name and index not in held]:
+        for index in [index for index, found in self.slices.items() if found.is_private and index not in held]:
             del self.slices[index]

@@ -15,6 +15,7 @@ from gateway.delivery.ledger import Contended, Noted, Step
 from gateway.delivery.slice_files import Mapped
 from gateway.delivery.slice_fills import Known
 from gateway.delivery.slice_store import SliceStore
+from gateway.delivery.slice_young import Young
 
 EXCHANGED: Final = 5.0  # seconds between two looks at what the other workers did
 IDLE: Final = 6  # of those; a map unused for one to two such times goes, and with it the space of a removed file
@@ -26,7 +27,8 @@ Key = tuple[str, str]  # an object's key and version
 class SliceMaps:
     """The maps, a bounded number of them, and the objects that they and the readers belong to."""
 
-    def __init__(self, store: SliceStore, slice_bytes: int, window: int) -> None:
+    def __init__(self, store: SliceStore, slice_bytes: int, window: int, young_bytes: int) -> None:
+        self.young = Young(young_bytes)
         self.known: dict[Key, Known] = {}
         self._store = store
         self._slice_bytes = slice_bytes
@@ -80,6 +82,7 @@ class SliceMaps:
         for key in [key for key in self.known if key[0] in keys]:
             known = self.known.pop(key)
             del self._by_prefix[known.prefix]
+            self.young.drop(known)
             for found in known.slices.values():
                 self._maps.pop(found.name, None)
                 found.name = b""
@@ -122,6 +125,16 @@ class SliceMaps:
         self.known.clear()
         self._by_prefix.clear()
         self._maps.clear()
+        self.young.clear()
+
+    def remember_young(self, known: Known, index: int, view: memoryview) -> Mapped:
+        """Keep a slice in memory; of a deleted object, for those who read it now."""
+        found = Mapped(view, b"")
+        if self._by_prefix.get(known.prefix) is known:
+            self.young.add(known, index, found)
+        else:
+            known.slices[index] = found
+        return found
 
     def remember(self, known: Known, index: int, found: Mapped) -> None:
         known.slices[index] = found

@@ -104,6 +104,21 @@ class SliceStore:
             self._note_trouble(trouble)
             return Claim.REFUSED
 
+    def write(self, name: bytes, view: memoryview, since: int) -> Mapped | None:
+        """Write a slice that is whole in memory; None when it is not kept, or somebody else does it. For a thread."""
+        part = self.claim(name, len(view), since, wait=True)
+        if isinstance(part, Followed):
+            part.close()
+        if not isinstance(part, Part):
+            return None
+        try:
+            part.write(0, view)
+        except OSError as trouble:
+            part.discard()
+            self.failed(name, trouble)
+            return None
+        return Mapped(part.view, name) if self.commit(part) else None
+
     def commit(self, part: Part) -> bool:
         """Keep a slice that is written; False when it could not be."""
         try:

@@ -59,7 +59,7 @@ class Slices:
         self._settings = settings
         self._slice_bytes = settings.slice_bytes
         window = -(-settings.read_ahead // settings.slice_bytes)
-        self._maps = SliceMaps(store, settings.slice_bytes, window)
+        self._maps = SliceMaps(store, settings.slice_bytes, window, settings.memory_bytes)
         self._known = self._maps.known
         self._cache = SliceCache(storage, store, self._maps, patience)
         self._reads: OrderedDict[Key, int] = OrderedDict()
@@ -77,6 +77,9 @@ class Slices:
         if found is None or stop > found.length:
             return None
         self._maps.hit(found)
+        if found.is_young:
+            self._note_read((subject.locator, subject.version), known)
+            self._promote(known, index, found)
         return found.view[start:stop]
 
     @asynccontextmanager
@@ -136,26 +139,29 @@ class Slices:
         key = subject.locator, subject.version
         known = self._known.get(key)
         if known is None:
-            if not self._is_admitted(key):
-                return None
             size = subject.size if subject.size is not None else await self._size_of(key)
             if size is None:
                 return None
             known = self._maps.know(key, size)
         if wanted.stop > known.size or subject.size not in {None, known.size}:
             return None
+        self._note_read(key, known)
         return known
 
-    def _is_admitted(self, key: Key) -> bool:
-        if self._settings.admit_after == 1:
-            return True
+    def _note_read(self, key: Key, known: Known) -> None:
+        """Count the reads of an object until there are enough for the disk."""
+        if known.is_admitted:
+            return
         count = self._reads.pop(key, 0) + 1
-        if count >= self._settings.admit_after:
-            return True
-        self._reads[key] = count
-        if len(self._reads) > _MOST_NOTED:
-            self._reads.popitem(last=False)
-        return False
+        known.is_admitted = count >= self._settings.admit_after
+        if not known.is_admitted:
+            self._reads[key] = count
+            if len(self._reads) > _MOST_NOTED:
+                self._reads.popitem(last=False)
+
+    def _promote(self, known: Known, index: int, found: Mapped) -> None:
+        if known.is_admitted:
+            self._cache.promote(known, index, found)
 
     async def _size_of(self, key: Key) -> int | None:
         """Ask the storage how long an object is, where the grant does not say."""
@@ -180,15 +186,17 @@ class Slices:
                 known.pulse()  # a fetch may wait for us
             got = await self._cache.obtain(known, grant, index, ticket.last)
             with suppress(Abandoned):
-                end = min(stop, await self._readable(got, start))
+                end = min(stop, await self._readable(known, index, got, start))
                 for at in range(start, end, STEP):
                     yield got.view[at : min(at + STEP, end)]
                 position = index * self._slice_bytes + end
 
-    async def _readable(self, got: Mapped | Fill, start: int) -> int:
+    async def _readable(self, known: Known, index: int, got: Mapped | Fill, start: int) -> int:
         if isinstance(got, Mapped):
             if not start:
                 self._maps.hit(got)
+            if got.is_young:
+                self._promote(known, index, got)
             return got.length
         return await got.beyond(start)
 

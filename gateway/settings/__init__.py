@@ -129,6 +129,7 @@ class Records(Section):
 class Cache(Section):
     path: str
     max_bytes: Size
+    memory_bytes: Size
     slice_bytes: Annotated[Size, Field(ge=_SMALLEST_SLICE, le=_LARGEST_SLICE)]
     read_ahead: Size
     admit_after: int = Field(ge=1)

@@ -88,7 +88,14 @@ async def at_rest(remote: Remote) -> None:
 
 
 def cache_settings(folder: Path, **changes: int) -> Cache:
-    numbers = {"max_bytes": 64 * MIB, "slice_bytes": SLICE, "read_ahead": 4 * SLICE, "admit_after": 1, **changes}
+    numbers = {
+        "max_bytes": 64 * MIB,
+        "memory_bytes": 16 * MIB,
+        "slice_bytes": SLICE,
+        "read_ahead": 4 * SLICE,
+        "admit_after": 1,
+        **changes,
+    }
     return Cache.model_validate({"path": str(folder), **numbers})
 
 

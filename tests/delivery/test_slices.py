@@ -188,16 +188,6 @@ async def test_a_wrong_size_in_the_record_is_a_fault_and_no_wrong_byte(tmp_path:
             await get(slices, too_long, range(SIZE, SIZE + 10))
 
 
-async def test_what_is_read_once_is_not_kept_when_the_second_read_is_to_be_the_first(tmp_path: Path) -> None:
-    remote = Remote()
-    grant, data = object_in(remote, KEY, SIZE)
-    async with slices_over(remote, tmp_path, admit_after=2) as slices:
-        for files in (0, 6, 6):
-            assert await get(slices, grant, range(SIZE)) == data
-            assert len(files_in(tmp_path)) == files
-    assert len(remote.asked) == 2
-
-
 async def test_an_object_larger_than_the_cache_streams_through(tmp_path: Path) -> None:
     remote = Remote()
     grant, data = object_in(remote, KEY, 40 * SLICE)

@@ -1,0 +1,45 @@
+"""Slices that were read once, in this worker's memory: most are never asked for again, and need no disk."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from gateway.delivery.slice_files import Mapped
+from gateway.delivery.slice_fills import Known
+
+
+class Young:
+    """A queue of bounded bytes before the queues of the disk. What leaves it at its end is forgotten."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._bytes = 0
+        self._slices: OrderedDict[tuple[Known, int], Mapped] = OrderedDict()
+
+    def add(self, known: Known, index: int, found: Mapped) -> None:
+        found.is_young = True
+        known.slices[index] = found
+        self._slices[known, index] = found
+        self._bytes += found.length
+        while self._bytes > self._capacity:
+            (oldest, at), slice_ = next(iter(self._slices.items()))
+            self.take(oldest, at)
+            slice_.is_young = False
+            oldest.forget_private()
+
+    def take(self, known: Known, index: int) -> Mapped | None:
+        """Take a slice out of the queue; whoever does decides what becomes of it."""
+        found = self._slices.pop((known, index), None)
+        if found is not None:
+            self._bytes -= found.length
+        return found
+
+    def drop(self, known: Known) -> None:
+        """Let go of an object's slices; who reads them reads on."""
+        for index in known.slices:
+            if found := self.take(known, index):
+                found.is_young = False
+
+    def clear(self) -> None:
+        self._slices.clear()
+        self._bytes = 0
