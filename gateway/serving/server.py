@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 from gateway.app import Gateway, build, web_application
 from gateway.serving.background import background
+from gateway.serving.collecting import collecting
 from gateway.settings import Settings
 from gateway.web.connections import accepting
 from gateway.web.observed import OBSERVED, AccessLog
@@ -32,7 +33,7 @@ async def serve(
         stopped = stopped_by_signal()
         application = web_application(gateway, access_log)
         answering = accepting(application, listening, gateway.metrics, settings.server.drain_timeout)
-        async with _housekeeping(gateway, wanted=sweeps), answering:
+        async with _housekeeping(gateway, wanted=sweeps), answering, collecting():
             ready()
             await stopped.wait()
         application[OBSERVED].settle()

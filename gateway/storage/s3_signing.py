@@ -45,6 +45,7 @@ class Signer:
         self._clock = clock
         self._credentials: Credentials | None = None
         self._key = ("", b"")
+        self._lately: dict[tuple[int, int], tuple[str, str, str]] = {}
         self._kept: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
     def target(self, key: str, credentials: Credentials) -> str:
@@ -76,11 +77,22 @@ class Signer:
         if credentials != self._credentials:
             self._credentials = credentials
             self._key = ("", b"")
+            self._lately = {}
             self._kept.clear()
 
     def _signed(self, path: str, overrides: Mapping[str, str], life: int, now: float) -> str:
+        moment, scope, query = self._terms(int(now), life, overrides)
+        request = f"GET\n{path}\n{query}\nhost:{self._endpoint.host}\n\nhost\nUNSIGNED-PAYLOAD"
+        digest = hashlib.sha256(request.encode()).hexdigest()
+        signature = _mac(self._key_of(moment[:8]), f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}").hex()
+        return f"{path}?{query}&X-Amz-Signature={signature}"
+
+    def _terms(self, second: int, life: int, overrides: Mapping[str, str]) -> tuple[str, str, str]:
+        """The moment, the scope and the query, which are the same for all objects that are read in one second."""
+        if not overrides and (found := self._lately.get((second, life))):
+            return found
         assert self._credentials is not None  # noqa: S101 - every caller has set them
-        moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+        moment = datetime.fromtimestamp(second, UTC).strftime("%Y%m%dT%H%M%SZ")
         scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
         asked = {
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
@@ -93,10 +105,9 @@ class Signer:
         if self._credentials.token:
             asked["X-Amz-Security-Token"] = self._credentials.token
         query = "&".join(f"{name}={quote(value, safe=UNRESERVED)}" for name, value in sorted(asked.items()))
-        request = f"GET\n{path}\n{query}\nhost:{self._endpoint.host}\n\nhost\nUNSIGNED-PAYLOAD"
-        digest = hashlib.sha256(request.encode()).hexdigest()
-        signature = _mac(self._key_of(moment[:8]), f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}").hex()
-        return f"{path}?{query}&X-Amz-Signature={signature}"
+        if not overrides:
+            self._lately = {(second, life): (moment, scope, query)}
+        return moment, scope, query
 
     def _key_of(self, day: str) -> bytes:
         if self._key[0] != day:
