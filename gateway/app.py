@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 from aiohttp import web
@@ -15,7 +16,7 @@ from gateway import families
 from gateway.ai import Ai, open_ai
 from gateway.clock import Clock, Randomness, system_clock, system_randomness
 from gateway.delivery.plan import DeliveryRules
-from gateway.delivery.slices import cached
+from gateway.delivery.slices import Slices, cached
 from gateway.errors import CannotStart, RecordsUnavailable
 from gateway.identity.better_auth import BetterAuthSessions
 from gateway.identity.guest import GuestSessions
@@ -108,6 +109,8 @@ async def build(
             open_parts.push_async_callback(better_auth.close)
         quota = Quota(settings.guests.max_files, settings.guests.max_bytes)
         metrics, sharing = Metrics(), Sharing(metadata, signing_keys, purposes, rules, clock)
+        if isinstance(storage, Slices):
+            metrics.registry.late.append(partial(_tell_cache, metrics, storage))
         ingest = Ingest(metadata, storage, purposes, quota, settings.guests.ttl, clock, randomness)
         ai = await open_parts.enter_async_context(
             open_ai(settings, metadata, storage, ingest, sharing, metrics, clock, randomness)
@@ -136,6 +139,10 @@ async def _open_sessions(better_auth: BetterAuthSessions) -> None:
         await better_auth.open()
     except RecordsUnavailable:
         log.warning("the database of identity.better_auth is away; its sessions are looked up when it is back")
+
+
+def _tell_cache(metrics: Metrics, slices: Slices) -> None:
+    metrics.tell_cache(*slices.told())
 
 
 def web_application(gateway: Gateway, access_log: AccessLog | None = None) -> web.Application:

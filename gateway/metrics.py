@@ -69,6 +69,26 @@ class Metrics:
         )
 
         self._add_tasks()
+        self._add_cache()
+
+    def _add_cache(self) -> None:
+        """Add what is counted of the slice cache: beside `sent`, it tells how much did not come from the storage."""
+        self.cache_fetched = Counter(
+            "assetgate_cache_fetched_bytes", "Bytes that the storage sent into the cache.", registry=self.registry
+        )
+        self.cache_bytes = Gauge(
+            "assetgate_cache_bytes",
+            "Bytes that the cache takes: of the disk, for all workers together, and of a worker's memory.",
+            ["place"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+
+    def tell_cache(self, fetched: int, disk: int, memory: int) -> None:
+        """Take over what the cache counted; `fetched` is since the last time."""
+        self.cache_fetched.inc(fetched)
+        self.cache_bytes.labels("disk").set(disk)
+        self.cache_bytes.labels("memory").set(memory)
 
     def _add_tasks(self) -> None:
         """Add what is counted of AI tasks."""

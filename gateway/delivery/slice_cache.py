@@ -35,6 +35,7 @@ class SliceCache:
 
     def __init__(self, storage: Storage, store: SliceStore, maps: SliceMaps, patience: float) -> None:
         self.patience = patience
+        self.fetched = 0
         self._storage = storage
         self._store = store
         self._maps = maps

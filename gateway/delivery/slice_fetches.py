@@ -23,6 +23,7 @@ class Keeping(Protocol):
     """What a fetch needs of the cache."""
 
     patience: float
+    fetched: int  # bytes that the storage sent
 
     async def claim(self, known: Known, index: int, since: int) -> Part | None: ...
 
@@ -84,6 +85,7 @@ class Fetch:
             async with self._storage.read(self._grant, wanted) as buffers:
                 self._claim_ahead()
                 async for buffer in buffers:
+                    self._keeping.fetched += len(buffer)
                     if not await self._take(memoryview(buffer)):
                         break
                 else:

@@ -13,15 +13,15 @@ class Young:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._bytes = 0
+        self.bytes = 0
         self._slices: OrderedDict[tuple[Known, int], Mapped] = OrderedDict()
 
     def add(self, known: Known, index: int, found: Mapped) -> None:
         found.is_young = True
         known.slices[index] = found
         self._slices[known, index] = found
-        self._bytes += found.length
-        while self._bytes > self._capacity:
+        self.bytes += found.length
+        while self.bytes > self._capacity:
             (oldest, at), slice_ = next(iter(self._slices.items()))
             self.take(oldest, at)
             slice_.is_young = False
@@ -31,7 +31,7 @@ class Young:
         """Take a slice out of the queue; whoever does decides what becomes of it."""
         found = self._slices.pop((known, index), None)
         if found is not None:
-            self._bytes -= found.length
+            self.bytes -= found.length
         return found
 
     def drop(self, known: Known) -> None:
@@ -42,4 +42,4 @@ class Young:
 
     def clear(self) -> None:
         self._slices.clear()
-        self._bytes = 0
+        self.bytes = 0

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.clock import Clock
 from gateway.delivery.slice_cache import SliceCache
@@ -51,11 +51,20 @@ async def open_slices(storage: Storage, settings: Cache, clock: Clock, patience:
     return kind(storage, store, settings, patience)
 
 
+class Told(NamedTuple):
+    """Bytes that the storage sent into the cache; those that it takes of the disk, and of this worker's memory."""
+
+    fetched: int
+    disk: int
+    memory: int
+
+
 class Slices:
     """A `Storage` and `Resident`. Every read brings its own grant: shared bytes never mean a shared permission."""
 
     def __init__(self, storage: Storage, store: SliceStore, settings: Cache, patience: float) -> None:
         self._storage = storage
+        self._store = store
         self._settings = settings
         self._slice_bytes = settings.slice_bytes
         window = -(-settings.read_ahead // settings.slice_bytes)
@@ -65,6 +74,11 @@ class Slices:
         self._reads: OrderedDict[Key, int] = OrderedDict()
         self._sizes: OrderedDict[Key, int] = OrderedDict()
         self._ahead: set[asyncio.Task[None]] = set()
+
+    def told(self) -> Told:
+        """What there is to count of the cache; what was fetched, since the last time."""
+        fetched, self._cache.fetched = self._cache.fetched, 0
+        return Told(fetched, self._store.ledger.queues.total, self._maps.young.bytes)
 
     def resident(self, grant: Grant, wanted: range) -> memoryview | None:
         subject = grant.subject

@@ -97,7 +97,7 @@ class Observed:
         """Take note of a finished request."""
         notes = self._notes
         if not notes:
-            asyncio.get_running_loop().call_later(SETTLED_AFTER, self.settle)
+            asyncio.get_running_loop().call_later(SETTLED_AFTER, self._metrics.registry.settle)
         notes.append(note)
         if len(notes) >= AT_ONCE:
             self.settle()

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.web.observed import Facts, Note, set_up_logging
 from policies.model import Reason
+from tests.support.engines import ENGINES
 from tests.support.gateway import (
     PNG,
     SIGNING_KEYS,
@@ -277,6 +278,19 @@ async def test_people_read_lines_and_programs_json(
         failed = orjson.loads(rest)
         assert (failed["level"], failed["message"]) == ("error", "request 0123 failed")
         assert "what went wrong" in failed["exception"]
+
+
+async def test_what_the_cache_fetched_and_holds_is_told(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    data = PNG + bytes(100_000)
+    async with running(ENGINES["postgres+s3"](tmp_path, request.getfixturevalue)) as gateway:
+        signed = await gateway.sign(await gateway.asset(data))
+        for _ in range(3):
+            assert (await ask(gateway.url, "GET", signed)).body == data
+        assert await value(gateway, "assetgate_cache_fetched_bytes_total") == len(data)
+        assert await value(gateway, "assetgate_sent_bytes_total") == 3 * len(data)
+        counted = await metrics(gateway)
+    places = {place: counted["assetgate_cache_bytes", frozenset({("place", place)})] for place in ("disk", "memory")}
+    assert places["disk"] + places["memory"] >= len(data)
 
 
 # no secrets
