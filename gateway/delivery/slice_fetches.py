@@ -117,7 +117,7 @@ class Fetch:
             fill.view[: fill.filled] = written
             claimed.part = None
         if claimed.part is None:
-            fill.view[fill.filled : fill.filled + len(piece)] = piece
+            fill.put(piece)
         fill.advance(fill.filled + len(piece))
 
     async def _finish(self, claimed: _Claimed) -> None:
@@ -182,7 +182,7 @@ class Fetch:
 
     def _take_on(self, part: Part | None, *, is_young: bool = False) -> Fill:
         known, index = self._known, self.next
-        fill = Fill(part.view if part is not None else memoryview(bytearray(known.length_of(index))))
+        fill = Fill(known.length_of(index)) if part is None else Fill(part.length, part.view)
         known.fills[index] = fill
         self._claimed.append(_Claimed(index, fill, part, is_young))
         self.next = index + 1
@@ -212,7 +212,7 @@ class Following:
         self._index = index
         self._followed = followed
         self._keep = keep
-        self.fill = known.fills[index] = Fill(followed.view)
+        self.fill = known.fills[index] = Fill(followed.length, followed.view)
         known.sources.add(self)
         self.task = asyncio.create_task(self._run())
 

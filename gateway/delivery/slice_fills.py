@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.delivery.slice_files import Mapped
+
+EMPTY: Final = memoryview(b"")
 
 
 class Abandoned(Exception):
@@ -14,11 +16,14 @@ class Abandoned(Exception):
 
 
 class Fill:
-    """The bytes of one slice as they come. Any number of readers wait on it, each at its own place."""
+    """The bytes of one slice as they come. Any number of readers wait on it, each at its own place.
 
-    def __init__(self, view: memoryview) -> None:
+    Without a `view` of a file, it is memory of its own, made when the first bytes are there.
+    """
+
+    def __init__(self, length: int, view: memoryview = EMPTY) -> None:
         self.view = view
-        self.length = len(view)
+        self.length = length
         self.filled = 0
         self._trouble: Exception | None = None
         self._changed = asyncio.Event()
@@ -30,6 +35,15 @@ class Fill:
     def advance(self, filled: int) -> None:
         self.filled = filled
         self._wake()
+
+    def put(self, data: memoryview) -> None:
+        """Take bytes into our own memory; if they are all, and nobody can change them, as they are."""
+        if len(data) == self.length and isinstance(data.obj, bytes):
+            self.view = data
+            return
+        if not self.view:
+            self.view = memoryview(bytearray(self.length))
+        self.view[self.filled : self.filled + len(data)] = data
 
     def fail(self, trouble: Exception) -> None:
         self._trouble = trouble
@@ -122,7 +136,6 @@ class Known:
             await asyncio.wait(useless)
 
     def forget_private(self) -> None:
-        """Let go of the slices that are in no file and under no reader."""
-        held = {ticket.position for ticket in self.tickets}
-        for index in [index for index, found in self.slices.items() if found.is_private and index not in held]:
+        """Let go of the slices that are in no file and that no reader is near."""
+        for index in [index for index, found in self.slices.items() if found.is_private and not self.wants(index)]:
             del self.slices[index]

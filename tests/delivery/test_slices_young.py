@@ -92,3 +92,15 @@ async def test_a_deleted_object_leaves_the_memory_at_once_and_its_readers_read_o
         with pytest.raises(StorageFault):
             await get(slices, grant, range(SLICE))
         await until(lambda: files_in(tmp_path) == [])
+
+
+async def test_a_reader_finishes_what_was_fetched_ahead_of_it_and_then_deleted(tmp_path: Path) -> None:
+    remote = Remote()
+    grant, data = object_in(remote, KEY, 12 * SLICE)
+    async with slices_over(remote, tmp_path) as slices, slices.read(grant, range(len(data))) as buffers:
+        received = bytearray(await anext(buffers))
+        await until(lambda: remote.fetched(KEY).get(3) == SLICE)
+        await slices.delete([KEY])
+        async for buffer in buffers:
+            received += buffer
+    assert received == data
