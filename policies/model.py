@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class CallerKind(StrEnum):
@@ -109,8 +109,7 @@ class Token:
     ip: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """May `caller` do `action` with `subject` (None: no such asset) at `now` (seconds since 1970)?"""
 
     caller: Caller

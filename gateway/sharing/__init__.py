@@ -9,12 +9,12 @@ from gateway import tokens
 from gateway.clock import Clock
 from gateway.errors import NotFound, Unprocessable, of_denied
 from gateway.metadata import Assets
-from gateway.model import REF_PREFIX, Asset, is_asset_id
+from gateway.model import ASSET_ID, is_asset_id
 from gateway.settings import SigningKey
 from gateway.sharing.documents import OnDenied, copied, errors_by_pointer, resolved
 from gateway.sharing.links import Answer, Links, Terms
-from policies.engine import decide
-from policies.model import Action, Caller, Denied, Grant, Question, Rule
+from policies.engine import weigh
+from policies.model import Action, Caller, Denied, Question, Rule
 from policies.purposes import Purpose
 
 LARGEST_BATCH: Final = 1000  # assets in one request
@@ -48,15 +48,15 @@ class Sharing:
         download: str | bool | None = None,
         window: int = DEFAULT_WINDOW,
         base: str = "",
-    ) -> list[dict[str, str]]:
-        """Return `assetId` with `assetRef`, `url` and `expiresAt`, or with `error`, for each id in the order asked."""
+    ) -> list[Answer]:
+        """Return what is answered of each id, in the order asked."""
         if len(asset_ids) > LARGEST_BATCH:
             raise _wrong("assetIds", f"are more than {LARGEST_BATCH}")
         if not 0 <= window <= tokens.LONGEST_WINDOW:
             raise _wrong("window", f"must be from 0 to {tokens.LONGEST_WINDOW} seconds")
         terms = Terms(_life(expires_in), window, _download(download), base)
         answers = await self._answers(caller, Action.SIGN, asset_ids, terms)
-        return [_entry(asset_id, answers[asset_id]) for asset_id in asset_ids]
+        return [answers.get(asset_id) or _refusal(asset_id, NotFound.error) for asset_id in asset_ids]
 
     async def resolve(
         self,
@@ -89,7 +89,7 @@ class Sharing:
         """Kill every token issued so far; return the second up to which they are dead. Raises `Denied`, `NotFound`."""
         asset = (await self._assets.get([asset_id])).get(asset_id) if is_asset_id(asset_id) else None
         now = self._clock()
-        self._decide(caller, Action.REVOKE, asset, now)
+        weigh(Question(caller, Action.REVOKE, asset.subject if asset else None, None, now), self._rules)
         at = int(now)
         if asset is not None and asset.revoked_at is not None:
             # What was minted since a revocation in this same second begins after it. Further ahead than this, new
@@ -103,30 +103,25 @@ class Sharing:
     async def _answers(
         self, caller: Caller, action: Action, asset_ids: Iterable[str], terms: Terms
     ) -> dict[str, Answer]:
-        """Decide and sign once for each asset, however often it was asked for."""
-        answers: dict[str, Answer] = dict.fromkeys(asset_ids, NotFound.error)
-        wanted = [asset_id for asset_id in answers if is_asset_id(asset_id)]
+        """Decide and sign once for each that can be an asset's id, however often it was asked for."""
+        answers: dict[str, Answer] = {}
+        wanted = [*filter(ASSET_ID.match, dict.fromkeys(asset_ids))]
         records = await self._assets.get(wanted) if wanted else {}
-        now = self._clock()
+        now, rules = self._clock(), self._rules
         links = Links(self._key, self._purposes, terms, now)
         for asset_id in wanted:
+            asset = records.get(asset_id)
             try:
-                grant = self._decide(caller, action, records.get(asset_id), now)
+                subject, _, _ = weigh(Question(caller, action, asset.subject if asset else None, None, now), rules)
             except Denied as denied:
-                answers[asset_id] = of_denied(denied).error
+                answers[asset_id] = _refusal(asset_id, of_denied(denied).error)
             else:
-                answers[asset_id] = links.link(grant.subject)
+                answers[asset_id] = links.link(subject)
         return answers
 
-    def _decide(self, caller: Caller, action: Action, asset: Asset | None, now: float) -> Grant:
-        return decide(Question(caller, action, asset.subject if asset else None, None, now), self._rules)
 
-
-def _entry(asset_id: str, answer: Answer) -> dict[str, str]:
-    if isinstance(answer, str):
-        return {"assetId": asset_id, "error": answer}
-    url, expires_at = answer
-    return {"assetId": asset_id, "assetRef": REF_PREFIX + asset_id, "url": url, "expiresAt": expires_at}
+def _refusal(asset_id: str, error: str) -> Answer:
+    return {"assetId": asset_id, "error": error}
 
 
 def _life(expires_in: float | None) -> float | None:

@@ -64,8 +64,8 @@ def resolved(place: Place, answers: Answers, on_denied: OnDenied) -> str | None:
     """Return what takes the string's place."""
     text: str = place.holder[place.key]
     if not place.whole:
-        return _EMBEDDED.sub(lambda found: _url(answers[found[1]]) or found[0], text)
-    return _url(answers[place.ids[0]]) or (None if on_denied == "null" else text)
+        return _EMBEDDED.sub(lambda found: answers[found[1]].get("url", found[0]), text)
+    return answers[place.ids[0]].get("url", None if on_denied == "null" else text)
 
 
 def errors_by_pointer(places: Iterable[Place], answers: Answers) -> dict[str, str]:
@@ -73,7 +73,7 @@ def errors_by_pointer(places: Iterable[Place], answers: Answers) -> dict[str, st
     fields: dict[str, str] = {}
     told = 0
     for place in places:
-        errors = [answer for asset_id in place.ids if isinstance(answer := answers[asset_id], str)]
+        errors = [answer["error"] for asset_id in place.ids if "error" in (answer := answers[asset_id])]
         if errors and told < LONGEST_REPORT:
             pointer = _pointer(place.path)
             fields[pointer] = errors[0]
@@ -88,7 +88,3 @@ def _pointer(path: _Path) -> str:
         path, key = path
         steps.append("/" + str(key).replace("~", "~0").replace("/", "~1"))
     return "".join(reversed(steps))
-
-
-def _url(answer: Answer) -> str | None:
-    return None if isinstance(answer, str) else answer[0]
