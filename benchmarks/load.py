@@ -77,13 +77,18 @@ def wrk(
 
 def wrk_each(urls: Sequence[str], *, connections: int, seconds: int) -> Rate:
     """Ask for every one of these URLs of one server once. Raises `LoadFailed` when there were too few of them."""
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.writelines(f"{_target(url)}\n" for url in urls)
-        file.flush()
-        rate = wrk(urls[0], connections=connections, seconds=seconds, script=("each.lua", Path(file.name)))
+    rate = wrk_by_turns(urls, connections=connections, seconds=seconds)
     if rate.requests > len(urls):
         raise LoadFailed(f"{rate.requests} requests, but only {len(urls)} URLs: some were asked for twice")
     return rate
+
+
+def wrk_by_turns(urls: Sequence[str], *, connections: int, seconds: int) -> Rate:
+    """Ask for these URLs of one server one after the other, again and again."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.writelines(f"{_target(url)}\n" for url in urls)
+        file.flush()
+        return wrk(urls[0], connections=connections, seconds=seconds, script=("each.lua", Path(file.name)))
 
 
 def wrk_post(url: str, body: bytes, *, connections: int, seconds: int, headers: Mapping[str, str]) -> Rate:

@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import chart, crowd, load, report, verdicts
-from benchmarks.rows import crowds, misses, remembered, signing, storage
+from benchmarks import chart, client, crowd, load, report, verdicts
+from benchmarks.rows import crowds, growth, misses, records, remembered, signing, storage
 from benchmarks.rows.common import Pace
 from benchmarks.stage import Stage, prepared
 from tests.support.servers import processes
@@ -33,6 +33,9 @@ GROUPS: dict[str, Callable[[Stage, ExitStack, Pace], list[report.Contest]]] = {
     "crowds": crowds.many,
     "workers": remembered.workers,
     "storage": storage.rows,
+    "connections": growth.connections,
+    "records": records.rows,
+    "sizes": growth.sizes,
 }
 RESULT = processes.ROOT / "benchmarks/results/table.json"
 
@@ -43,13 +46,21 @@ RESULT = processes.ROOT / "benchmarks/results/table.json"
 @click.option("--seconds", default=2, show_default=True, help="Length of one run.")
 @click.option("--crowd", "people", default=1000, show_default=True, help="Readers of the cold video; slow readers.")
 @click.option("--idle", default=10_000, show_default=True, help="Idle connections, as far as descriptors allow.")
+@click.option(
+    "--records",
+    "most",
+    default=10_000_000,
+    show_default=True,
+    type=click.IntRange(min=client.BATCH),
+    help="Records of the largest databases; ten million take 15 GB of disk, and minutes to be made.",
+)
 @click.option("--json", "result", type=click.Path(path_type=Path), default=RESULT, help="Where the figures go.")
-def main(only: tuple[str, ...], rounds: int, seconds: int, people: int, idle: int, result: Path) -> None:
+def main(only: tuple[str, ...], rounds: int, seconds: int, people: int, idle: int, most: int, result: Path) -> None:
     """Run the rows, print them, and write them down."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     load.check_tools()
     crowd.raise_limits()
-    outcomes, failed = _hold(only or tuple(GROUPS), Pace(rounds, seconds, people, idle), console)
+    outcomes, failed = _hold(only or tuple(GROUPS), Pace(rounds, seconds, people, idle, most), console)
     judged = verdicts.lines(outcomes)
     picture = result.with_suffix(".svg")
     report.save(outcomes, result, targets=[line.described() for line in judged])

@@ -24,6 +24,7 @@ class Pace:
     seconds: int
     crowd: int  # readers of the cold video, and slow readers
     idle: int  # connections
+    records: int  # of the largest database
 
     @property
     def runs(self) -> int:
@@ -31,6 +32,8 @@ class Pace:
         return self.rounds + 1
 
 
-def requests(url: str, pace: Pace, headers: Mapping[str, str] | None = None) -> Callable[[], float]:
+def requests(
+    url: str, pace: Pace, headers: Mapping[str, str] | None = None, *, connections: int = READERS
+) -> Callable[[], float]:
     """Requests a second of one URL."""
-    return lambda: load.wrk(url, connections=READERS, seconds=pace.seconds, headers=headers).requests_per_second
+    return lambda: load.wrk(url, connections=connections, seconds=pace.seconds, headers=headers).requests_per_second
