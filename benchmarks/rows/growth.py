@@ -56,7 +56,8 @@ def sizes(stage: Stage, stack: ExitStack, pace: Pace) -> list[Contest]:
 
 def _by_turns(stage: Stage, stack: ExitStack, capacity: int, count: int, pace: Pace) -> Callable[[], float]:
     """Requests a second of so many objects in the order of a ring; the cache has been filled before the first run."""
-    gateway = stack.enter_context(stage.gateway(f"\n[cache]\nmax_bytes = {capacity}\n", copies={"64k": count}))
+    cache = f"\n[cache]\nmax_bytes = {capacity}\nadmit_after = 1\n"
+    gateway = stack.enter_context(stage.gateway(cache, copies={"64k": count}))
     urls: deque[str] = deque()
 
     def rate() -> float:
