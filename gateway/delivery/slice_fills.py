@@ -8,6 +8,8 @@ from typing import Final, Protocol
 
 from gateway.delivery.slice_files import Mapped
 
+Key = tuple[str, str]  # an object's key and version
+
 EMPTY: Final = memoryview(b"")
 
 
@@ -88,6 +90,7 @@ class Source(Protocol):
 class Known:
     """What this process knows of one version of one object: the slices it can read, those that come, who waits."""
 
+    key: Key
     prefix: bytes
     size: int
     slice_bytes: int

@@ -13,15 +13,13 @@ from gateway.delivery import slice_files
 from gateway.delivery.eviction import MOST_HITS
 from gateway.delivery.ledger import Contended, Noted, Step
 from gateway.delivery.slice_files import Mapped
-from gateway.delivery.slice_fills import Known
+from gateway.delivery.slice_fills import Key, Known
 from gateway.delivery.slice_store import SliceStore
 from gateway.delivery.slice_young import Young
 
 EXCHANGED: Final = 5.0  # seconds between two looks at what the other workers did
 IDLE: Final = 6  # of those; a map unused for one to two such times goes, and with it the space of a removed file
 _MOST_MAPS: Final = 16_384  # a quarter of what Linux lets a process map by default
-
-Key = tuple[str, str]  # an object's key and version
 
 
 class SliceMaps:
@@ -45,7 +43,9 @@ class SliceMaps:
         known = self.known.get(key)
         if known is None:
             prefix = slice_files.prefix_of(*key, self._slice_bytes)
-            known = self.known[key] = self._by_prefix[prefix] = Known(prefix, size, self._slice_bytes, self._window)
+            known = self.known[key] = self._by_prefix[prefix] = Known(
+                key, prefix, size, self._slice_bytes, self._window
+            )
         return known
 
     def hit(self, found: Mapped) -> None:
@@ -131,7 +131,8 @@ class SliceMaps:
         """Keep a slice in memory; of a deleted object, for those who read it now."""
         found = Mapped(view, b"")
         if self._by_prefix.get(known.prefix) is known:
-            self.young.add(known, index, found)
+            for left in self.young.add(known, index, found):
+                self._forget_known(left)
         else:
             known.slices[index] = found
         return found
@@ -149,16 +150,19 @@ class SliceMaps:
         found.name = b""
         known.forget_private()
 
+    def _forget_known(self, known: Known) -> None:
+        if known.is_idle and self.known.get(known.key) is known:
+            del self.known[known.key]
+            del self._by_prefix[known.prefix]
+
     def forget_idle(self) -> None:
         """Forget what nobody asked for since the last time."""
         for name, found in list(self._maps.items()):
             if not found.used:
                 self._forget(name)
             found.used = False
-        for key, known in list(self.known.items()):
-            if known.is_idle:
-                del self.known[key]
-                del self._by_prefix[known.prefix]
+        for known in list(self.known.values()):
+            self._forget_known(known)
         self._deleted = {known for known in self._deleted if not known.is_idle}
 
 

@@ -16,16 +16,20 @@ class Young:
         self.bytes = 0
         self._slices: OrderedDict[tuple[Known, int], Mapped] = OrderedDict()
 
-    def add(self, known: Known, index: int, found: Mapped) -> None:
+    def add(self, known: Known, index: int, found: Mapped) -> list[Known]:
+        """Take a slice in; return the objects of which others had to leave for it."""
         found.is_young = True
         known.slices[index] = found
         self._slices[known, index] = found
         self.bytes += found.length
+        left: list[Known] = []
         while self.bytes > self._capacity:
             (oldest, at), slice_ = next(iter(self._slices.items()))
             self.take(oldest, at)
             slice_.is_young = False
             oldest.forget_private()
+            left.append(oldest)
+        return left
 
     def take(self, known: Known, index: int) -> Mapped | None:
         """Take a slice out of the queue; whoever does decides what becomes of it."""

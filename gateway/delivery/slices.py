@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 from gateway.clock import Clock
 from gateway.delivery.slice_cache import SliceCache
 from gateway.delivery.slice_files import Mapped
-from gateway.delivery.slice_fills import Abandoned, Fill, Known, Ticket
-from gateway.delivery.slice_maps import Key, SliceMaps
+from gateway.delivery.slice_fills import Abandoned, Fill, Key, Known, Ticket
+from gateway.delivery.slice_maps import SliceMaps
 from gateway.delivery.slice_store import SliceStore
 from gateway.errors import AssetgateError, CannotStart
 from gateway.settings import Cache
