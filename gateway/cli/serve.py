@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.common import Started, run, settings_command, start
 from gateway.serving.server import serve as serve_here
-from gateway.serving.sockets import listen, url_of
+from gateway.serving.sockets import allow_descriptors, listen, url_of
 from gateway.serving.supervisor import READY, Supervisor
 from gateway.settings.embedded import SECRETS_FILE
 from gateway.web.observed import set_up_logging
@@ -23,6 +23,7 @@ from gateway.web.observed import set_up_logging
 @settings_command
 def serve(config: Path | None, slot: int | None, listening: int | None, ready: int | None) -> None:
     """Run the gateway. Without settings it is the embedded mode: SQLite and files under ./data."""
+    allow_descriptors()
     started = start(config)
     access_log = set_up_logging(started.settings.log.format)
     if slot is not None and listening is not None and ready is not None:

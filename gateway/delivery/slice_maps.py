@@ -170,4 +170,4 @@ def _most_maps() -> int:
     if sys.version_info >= (3, 13):
         return _MOST_MAPS
     # Each is a descriptor as well, and connections need them too.
-    return min(_MOST_MAPS, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8))
+    return min(_MOST_MAPS, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))

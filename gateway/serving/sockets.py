@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
+from contextlib import suppress
 
 from gateway.errors import CannotStart
 from gateway.settings import Server
@@ -51,3 +53,10 @@ def _listening(host: str, port: int, *, shared: bool) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+def allow_descriptors() -> None:
+    """Take as many as the system lets us: the low soft limit is for `select`, and each connection and map needs one."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(OSError, ValueError):  # where the system has less than it promised
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

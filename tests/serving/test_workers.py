@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -148,3 +149,16 @@ def test_workers_that_cannot_start_are_told_of_and_nothing_is_left_running(tmp_p
         serve_process(tmp_path, settings),
     ):
         pass
+
+
+def test_a_low_limit_of_open_files_is_raised_to_the_highest_allowed(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with serve_process(tmp_path) as served:
+            limits = Path(f"/proc/{served.pid}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    found = re.search(r"Max open files +(\d+) +(\d+)", limits)
+    assert found is not None
+    assert found[1] == found[2] == str(hard)
