@@ -66,6 +66,13 @@ def swift() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def own_swift() -> Iterator[S3Server]:
+    """A Swift for those tests alone that stop it; each has it running again before it ends."""
+    with swift_module.running() as server:
+        yield server
+
+
 @pytest.fixture(scope="module")
 def swift_keys(swift: S3Server) -> Iterator[S3Server]:
     """Swift, with its keys in this process's AWS environment for as long as a module's tests run."""

@@ -26,7 +26,7 @@ class CrossOrigin:
         """A signal for `on_response_prepare`: whatever is answered carries them, errors too."""
         if request.get(STARTED):
             return  # the head of an asset has them already
-        response.headers.setdefault(hdrs.SERVER, SERVER)
+        response.headers[hdrs.SERVER] = SERVER  # aiohttp has named itself by now
         varies = response.headers.popall(hdrs.VARY, ())
         response.headers.extend(self._shared.vary(tuple((hdrs.VARY, value) for value in varies)))
         response.headers.extend(self._shared.allowed(request.headers.get(hdrs.ORIGIN)))

@@ -6,7 +6,7 @@ import math
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.error import HTTPError
@@ -24,7 +24,6 @@ from policies.model import Action
 from tests.storage.faulty import KEYS, opened
 from tests.support.s3_faults import FaultyS3, answer_with, refuse
 from tests.support.servers import processes
-from tests.support.servers import swift as swift_module
 from tests.support.servers.s3 import S3Server
 from tests.support.storage import aws_environment, content, get, grant_for, keys, put, settings_for
 
@@ -52,13 +51,6 @@ def bucket(s3: S3Server) -> str:
 async def storage(s3: S3Server, bucket: str) -> AsyncIterator[S3Storage]:
     async with opened_on(s3, bucket) as opened:
         yield opened
-
-
-@pytest.fixture
-def own_swift() -> Iterator[S3Server]:
-    """A server of this test alone, to be stopped."""
-    with swift_module.running() as server:
-        yield server
 
 
 @pytest.mark.parametrize("size", [PART - 1, PART, PART + 1, 3 * PART + 12345])

@@ -54,9 +54,9 @@ class Cast:
         self._issued = int(gateway.clock()) - 10
 
     @classmethod
-    async def gather(cls, gateway: Running) -> Cast:
-        """Let two guests in by their uploads; the object of the first serves all assets."""
-        first = await gateway.upload(("purpose", "reference_image"), ("files", "a.png", PNG))
+    async def gather(cls, gateway: Running, data: bytes = PNG) -> Cast:
+        """Let two guests in by their uploads; the object of the first, `data`, serves all assets."""
+        first = await gateway.upload(("purpose", "reference_image"), ("files", "a.png", data))
         second = await gateway.upload(("purpose", "reference_image"), ("files", "a.png", PNG))
         asset_id = (await first.json())["data"]["assetId"]
         sample = (await gateway.parts.metadata.get([asset_id]))[asset_id]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,17 +51,25 @@ class Connection:
         head += [f"{name}: {value}" for name, value in (*lines, *length)]
         self.writer.write("\r\n".join([*head, "", ""]).encode() + body)
 
+    async def head(self, method: str, target: str, lines: Lines = ()) -> Answer:
+        """Ask, and read no more of the answer than its head: the body is for the test to take."""
+        self.send(method, target, lines)
+        return await self._head()
+
     async def answer(self, method: str) -> Answer:
         """Read the answer to a request of this method, its body framed as its own headers say."""
+        found = await self._head()
+        if method == "HEAD" or found.status in BODILESS:
+            return found
+        return replace(found, body=await self._body(found.headers))
+
+    async def _head(self) -> Answer:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *fields = head.rstrip("\r\n").split("\r\n")
         version, status, _ = first.split(" ", 2)
         assert version in {"HTTP/1.1", "HTTP/1.0"}, first  # the latter of what could not be read as a request
         lines = tuple((name, value) for name, _, value in (line.partition(": ") for line in fields))
-        found = Answer(int(status), lines, b"")
-        if method == "HEAD" or found.status in BODILESS:
-            return found
-        return Answer(found.status, lines, await self._body(found.headers))
+        return Answer(int(status), lines, b"")
 
     async def _body(self, headers: CIMultiDictProxy[str]) -> bytes:
         if "Content-Length" in headers:

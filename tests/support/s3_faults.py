@@ -79,12 +79,12 @@ class FaultyS3:
 
     port: int = 0
     bucket: str = "bucket"
-    objects: dict[str, bytes] = field(default_factory=dict)
+    objects: dict[str, bytes] = field(default_factory=dict, repr=False)  # asyncio writes down what a fixture returns
     faults: deque[Fault] = field(default_factory=deque)
     puts: deque[Fault] = field(default_factory=deque)
     keep: Callable[[bytes], bytes] = bytes
     listing: Fault = field(default_factory=lambda: answer_with(200, Content_Range=None))
-    gets: list[str] = field(default_factory=list)
+    gets: list[str] = field(default_factory=list, repr=False)
     connections: int = 0
     sent: int = 0
     secure: bool = False

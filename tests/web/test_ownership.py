@@ -112,9 +112,9 @@ def expected(case: Case) -> tuple[int, str | None]:
     return status, error
 
 
-def told(case: Case, answer: Answer) -> tuple[int, str | None]:
+def told(case: Case, answer: Answer, data: bytes = PNG) -> tuple[int, str | None]:
     if case.action is Action.READ and answer.status == 200:
-        return 200, None if answer.body == PNG else "other bytes"
+        return 200, None if answer.body == data else "other bytes"
     document = answer.document
     if case.action is Action.SIGN and answer.status == 200:
         return 200, document["data"]["results"][0].get("error")

@@ -12,6 +12,7 @@ from gateway.errors import AssetgateError
 from gateway.metrics import Metrics
 from gateway.web.express.lane import Answer, Lane
 from gateway.web.express.memory import Wanted
+from gateway.web.express.refusals import refusal
 from gateway.web.express.relay import Relay
 from gateway.web.express.requests import body_owed
 from gateway.web.observed import Note
@@ -197,10 +198,10 @@ class Front(asyncio.Protocol):
                 log.error("an answer broke off", exc_info=trouble)
             self._transport.abort()
         else:
-            self._answer = None
-            self._fronts.metrics.streams.dec()
-            self._lend(data)
-            self._go_on()
+            refused = refusal(relay.answer, data, trouble, self._fronts.lane.shared)
+            self._transport.writelines((refused.head, refused.body))
+            self._answer = refused
+            self._finish(broken=False)
 
     def _begin(self, answer: Answer, body: memoryview) -> None:
         """Send a larger body step by step, as fast as the client reads."""
@@ -236,10 +237,6 @@ class Front(asyncio.Protocol):
         if self._fronts.stopping or self._transport.is_closing():
             self._transport.close()
             return
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Come to what was sent behind the request that was answered."""
         self._transport.resume_reading()
         behind, self._behind = self._behind, b""
         if behind:

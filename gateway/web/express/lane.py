@@ -59,7 +59,7 @@ class Lane:
         self._storage = storage
         self._resident = storage if isinstance(storage, Resident) else None
         self._delivery = delivery
-        self._shared = shared
+        self.shared = shared
         self._proxies = proxies
         self._request_ids = request_ids
         self.observed = observed
@@ -114,7 +114,7 @@ class Lane:
             resident = self._resident.resident(decided.grant, delivery.wanted) if self._resident is not None else None
             body = resident if resident is not None else Wanted(decided.grant, delivery.wanted)
         fixed = decided.head(_STATUS_LINES[delivery.status], delivery.fixed)
-        more = "".join([f"{name}: {value}\r\n" for name, value in varying(delivery, head.origin, self._shared)])
+        more = "".join([f"{name}: {value}\r\n" for name, value in varying(delivery, head.origin, self.shared)])
         facts = Facts(
             method=method,
             path=target.partition("?")[0],

@@ -16,7 +16,7 @@ class Relay:
 
     def __init__(self, lane: Lane, answer: Answer, wanted: Wanted, transport: Any) -> None:
         self._lane = lane
-        self._answer = answer
+        self.answer = answer
         self._wanted = wanted
         self._transport = transport
         self._writable = asyncio.Event()
@@ -38,7 +38,7 @@ class Relay:
                     self._transport.write(buffer)
                 else:
                     self.has_begun = True
-                    self._transport.writelines((self._answer.head, buffer))
+                    self._transport.writelines((self.answer.head, buffer))
                 self.sent += len(buffer)
                 if not self._writable.is_set():
                     await self._writable.wait()

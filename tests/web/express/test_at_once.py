@@ -89,19 +89,20 @@ async def the_end_of_a_guests_asset(gateway: Running) -> Reading:
     return Reading(path, guest_headers(uploaded), lambda: moved(gateway, 25 * HOUR))
 
 
-@pytest.mark.parametrize(
-    ("begin", "status"),
-    [
-        (a_revocation, 403),
-        (a_deletion, 410),
-        (a_deletion_by_a_service, 410),
-        (a_change_of_visibility, 404),
-        (a_claim, 404),
-        (the_end_of_a_token, 403),
-        (the_end_of_a_jwt, 401),
-        (the_end_of_a_guests_asset, 410),
-    ],
-)
+# What ends a read, and the status that it has from then on.
+ENDS = [
+    (a_revocation, 403),
+    (a_deletion, 410),
+    (a_deletion_by_a_service, 410),
+    (a_change_of_visibility, 404),
+    (a_claim, 404),
+    (the_end_of_a_token, 403),
+    (the_end_of_a_jwt, 401),
+    (the_end_of_a_guests_asset, 410),
+]
+
+
+@pytest.mark.parametrize(("begin", "status"), ENDS)
 async def test_it_ends_the_reads_of_the_lane(
     gateway: Running, begin: Callable[[Running], Awaitable[Reading]], status: int
 ) -> None:
