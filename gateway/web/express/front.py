@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from gateway.errors import AssetgateError
@@ -33,6 +33,7 @@ class Fronts:
         self.metrics = metrics
         self.handler = handler
         self.open: set[Front] = set()
+        self._relaying: set[asyncio.Task[None]] = set()
         self.stopping = False
         self._gone: asyncio.Event | None = None
         self._keep_alive = keep_alive
@@ -56,6 +57,15 @@ class Fronts:
             except TimeoutError:
                 for front in list(self.open):
                     front.abort()
+                await self._gone.wait()
+        # What they had opened in the storage is to be closed before the storage is.
+        await asyncio.gather(*self._relaying, return_exceptions=True)
+
+    def begin(self, relaying: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(relaying)
+        self._relaying.add(task)
+        task.add_done_callback(self._relaying.discard)
+        return task
 
     def _close_idle(self) -> None:
         """Close what was idle for one to two such times: a look at all is cheaper than a timer for each."""
@@ -179,7 +189,7 @@ class Front(asyncio.Protocol):
         self._relay = Relay(self._fronts.lane, answer, wanted, self._transport)
         if self._paused:
             self._relay.pause()
-        self._relaying = asyncio.get_running_loop().create_task(self._relayed(self._relay, data))
+        self._relaying = self._fronts.begin(self._relayed(self._relay, data))
 
     async def _relayed(self, relay: Relay, data: bytes) -> None:
         trouble: Exception | None = None
