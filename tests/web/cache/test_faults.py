@@ -26,7 +26,7 @@ in_the_module = pytest.mark.asyncio(loop_scope="module")
 
 WANTED: Final = range(SLICE, 4 * SLICE)  # whole slices, so that the server is asked for just these bytes
 SPAN: Final = (*OWNER, ("Range", f"bytes={WANTED.start}-{WANTED.stop - 1}"))
-FOR_GOOD: Final = [reset] * 100
+FOR_GOOD: Final = [reset] * 100  # more than any read repeats
 LATE: Final = 0.5  # seconds until a server that hangs is late; one that does not has to answer in them
 
 
@@ -61,6 +61,7 @@ async def test_what_can_be_mended_gives_the_right_bytes(faulty: OnS3, faults: li
     answer = await download(faulty.gateway, asset.path, SPAN)
     assert (answer.status, answer.body) == (206, DATA[WANTED.start : WANTED.stop])
     await asserts_whole(faulty, asset)
+    assert not faulty.server.faults
 
 
 @in_the_module
@@ -100,7 +101,7 @@ async def test_what_breaks_off_for_good_breaks_the_connection(faulty: OnS3, faul
 
 
 @in_the_module
-async def test_all_who_wait_for_a_fetch_that_fails_are_told_each_for_himself(faulty: OnS3) -> None:
+async def test_all_who_wait_for_a_fetch_that_fails_are_told_so(faulty: OnS3) -> None:
     asset = await faulty.asset(DATA)
     faulty.server.faults.extend([reset_after(5_000)] * 1_000)
     starts = [*range(0, len(DATA), 15_000)]
