@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import ExitStack
@@ -26,6 +27,12 @@ from tests.support.storage import aws_environment
 
 IN_CI = os.environ.get("CI") == "true"
 S3_SERVERS = ["swift", "ceph"] if IN_CI or ceph_module.present() else ["swift"]
+
+
+def pytest_collection_finish() -> None:
+    """What was collected lives to the end of the run: garbage need not be looked for in it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -134,6 +134,8 @@ async def with_storage(make: Callable[[Clock], MemoryStorage]) -> AsyncIterator[
 @pytest.fixture(params=COMBINATIONS, ids=str)
 async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Running]:
     engine: Engine = request.param
+    gc.collect()
+    gc.freeze()  # `held` looks for garbage often, and for ours alone
     async with running(engine.settings(tmp_path, request.getfixturevalue)) as gateway:
         yield gateway
 
