@@ -11,6 +11,9 @@ from gateway.errors import CannotStart
 from gateway.settings import Server
 
 BACKLOG = 1024  # connections that wait to be accepted
+# Bytes that a connection's socket holds and has not sent, so that a thousand slow readers do not fill theirs with
+# megabytes each, while others wait for the copying. What is under way is not limited.
+UNSENT = 512 * 1024
 
 
 def listen(server: Server, count: int) -> list[socket.socket]:
@@ -46,6 +49,8 @@ def _listening(host: str, port: int, *, shared: bool) -> socket.socket:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         opened.bind(address)
         opened.listen(BACKLOG)
         opened.setblocking(False)
