@@ -159,7 +159,7 @@ async def test_media_are_added_with_the_stage_by_the_first_answer_alone(store: M
 
 async def test_an_item_is_there_once_whoever_adds_it(store: Metadata) -> None:
     copies = store.task_records.copies
-    added = await asyncio.gather(*(copies.add(a_copy(id=f"copy-{n}", asset_id=f"asset-{n}")) for n in range(8)))
+    added = await asyncio.gather(*(copies.add(a_copy(id=f"racer-{n}", asset_id=f"asset-{n}")) for n in range(8)))
     assert len({copy.asset_id for copy in added}) == 1
     assert (await copies.add(a_copy(1))).asset_id == "asset-00000001"
     full = a_copy(
