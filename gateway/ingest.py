@@ -12,7 +12,7 @@ from gateway.clock import Clock, Randomness, milliseconds
 from gateway.errors import AssetgateError, FileTooLarge, TooManyRequests, TypeNotAllowed, Unprocessable
 from gateway.metadata import Changes, Metadata, Quota, QuotaExceeded
 from gateway.model import Asset, new_asset_id, object_key_of
-from gateway.sniffing import SNIFFED_BYTES, media_type_of
+from gateway.sniffing import again, head_of, media_type_of
 from gateway.storage import Sink, Storage, Stored
 from policies.model import Caller, CallerKind, State, Visibility
 from policies.purposes import Purpose, allows_type, open_to
@@ -86,7 +86,7 @@ class Ingest:
         While nothing is known but the caller, it is judged by all purposes open to them, until `admit` knows better.
         Raises `Unprocessable` for an empty file, `TypeNotAllowed`, `FileTooLarge`, `Denied`, and what `chunks` raises.
         """
-        head = await _head_of(chunks)
+        head = await head_of(chunks)
         media_type = media_type_of(head)
         if not head:
             raise Unprocessable("The file is empty", fields={"files": "is empty"})
@@ -97,7 +97,7 @@ class Ingest:
         digest = hashlib.sha256()
         size = 0
         async with self._storage.create(object_key, media_type) as sink:
-            async for chunk in _again(head, chunks):
+            async for chunk in again(head, chunks):
                 size += len(chunk)
                 if size > limit:
                     raise too_large(limit)
@@ -209,19 +209,3 @@ def check_type(purpose: Purpose, media_type: str) -> None:
 
 def too_large(limit: int) -> FileTooLarge:
     return FileTooLarge(f"The file is larger than the {limit} bytes that are allowed", fields={"files": str(limit)})
-
-
-async def _head_of(chunks: AsyncIterator[bytes]) -> bytes:
-    """Take chunks until there is enough to tell the type."""
-    head = b""
-    async for chunk in chunks:
-        head += chunk
-        if len(head) >= SNIFFED_BYTES:
-            break
-    return head
-
-
-async def _again(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield head
-    async for chunk in chunks:
-        yield chunk

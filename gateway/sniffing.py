@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import filetype
@@ -131,3 +131,21 @@ def _text_type(head: bytes) -> str:
         # A character cut off at the end of the head is still text.
         return "text/plain" if error.start >= len(text) - 3 else UNKNOWN
     return "text/plain"
+
+
+async def head_of(chunks: AsyncIterator[bytes]) -> bytes:
+    """Take chunks until there is enough to tell the type."""
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= SNIFFED_BYTES:
+            break
+    return head
+
+
+async def again(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Hand on what `head_of` took, then the rest."""
+    if head:
+        yield head
+    async for chunk in chunks:
+        yield chunk

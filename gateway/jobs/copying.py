@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.errors import AssetgateError
@@ -15,7 +15,7 @@ from gateway.jobs.sources import Sources
 from gateway.jobs.verdicts import WITHDRAWN, Failure, failure_of
 from gateway.metadata.task_records import Copy, Tasks
 from gateway.model import Asset
-from gateway.sniffing import SNIFFED_BYTES, media_type_of
+from gateway.sniffing import again, head_of, media_type_of
 from policies.model import State, Visibility
 
 PURPOSES: Final[Mapping[str, str]] = {  # by what the bytes are
@@ -75,30 +75,13 @@ class Copier:
             self._slots.of(copy.url),
             self._sources.open(copy, task, self._largest) as chunks,
         ):
-            head = await _head_of(chunks)
+            head = await head_of(chunks)
             admission = self._admission(copy, media_type_of(head))
             names = (copy.asset_id, key_of(copy))
-            async with self._ingest.stage(_again(head, chunks), None, admission, reserved=names) as staged:
+            async with self._ingest.stage(again(head, chunks), None, admission, reserved=names) as staged:
                 return await self.filling.fill(copy, staged, admission)
 
     def _admission(self, copy: Copy, media_type: str) -> Admission:
         family = media_type.partition("/")[0]
         name = copy.purpose or PURPOSES.get(family) or PURPOSES["image"]
         return Admission(self._ingest.purposes[name], copy.owner, Visibility(copy.visibility), SOURCE)
-
-
-async def _head_of(chunks: AsyncIterator[bytes]) -> bytes:
-    """Take chunks until there is enough to tell the type."""
-    head = b""
-    async for chunk in chunks:
-        head += chunk
-        if len(head) >= SNIFFED_BYTES:
-            break
-    return head
-
-
-async def _again(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if head:
-        yield head
-    async for chunk in chunks:
-        yield chunk

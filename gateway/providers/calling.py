@@ -75,7 +75,7 @@ class Api:
                 timeout=ClientTimeout(total=patience, sock_connect=10),
             ) as response:
                 body = await read_bounded(response, LARGEST_ANSWER)
-                answer = Answer(response.status, _parsed(body), {k.lower(): v for k, v in response.headers.items()})
+                answer = Answer(response.status, parsed(body), {k.lower(): v for k, v in response.headers.items()})
         except ClientConnectorError as error:
             raise ProviderUnavailable("provider_unreachable", "The provider cannot be reached") from error
         except (ClientError, TimeoutError, ValueError) as error:
@@ -159,7 +159,7 @@ async def read_bounded(response: ClientResponse, limit: int) -> bytes:
     return bytes(body)
 
 
-def _parsed(body: bytes) -> Any:
+def parsed(body: bytes) -> Any:
     """Parse JSON; anything else is None: gateways in front of providers answer HTML."""
     try:
         return orjson.loads(body)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-import orjson
 from aiohttp import ClientSession
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -31,7 +30,7 @@ from gateway.providers import (
     running,
     succeeded,
 )
-from gateway.providers.calling import Answer, Api, api_key, base_url, clean, error_of
+from gateway.providers.calling import Answer, Api, api_key, base_url, clean, error_of, parsed
 from gateway.providers.jwks import Ed25519Keys
 from gateway.providers.standard_webhooks import check_timestamp, lower_case
 from gateway.providers.walking import items, walk
@@ -142,10 +141,7 @@ class Fal:
 
 
 def _notification(request_id: str, body: bytes) -> Notification:
-    try:
-        event = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        event = None
+    event = parsed(body)
     if not isinstance(event, dict):
         return Notification(request_id, None)
     # Signed header and signed body name two requests: a header taken from elsewhere does not pass.

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-import orjson
 from aiohttp import ClientSession
 from yarl import URL
 
@@ -34,7 +33,7 @@ from gateway.providers import (
     standard_webhooks,
     succeeded,
 )
-from gateway.providers.calling import Answer, Api, api_key, base_url, clean, error_of, moment
+from gateway.providers.calling import Answer, Api, api_key, base_url, clean, error_of, moment, parsed
 from gateway.providers.gemini_shapes import creation, generated_media, generation, interaction_media, refusal
 from gateway.settings import Provider
 
@@ -85,10 +84,7 @@ class Gemini:
 
     async def verify(self, headers: Mapping[str, str], body: bytes, now: float) -> Notification:
         event_id = standard_webhooks.verify(self._keys, headers, body, now)
-        try:
-            event = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            event = None
+        event = parsed(body)
         kind = event.get("type") if isinstance(event, dict) else None
         data = event.get("data") if isinstance(event, dict) else None
         task_id = data.get("id") if isinstance(data, dict) else None

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import orjson
 from aiohttp import ClientSession
 from pydantic import SecretStr
 
@@ -36,7 +35,7 @@ from gateway.providers import (
     running,
     succeeded,
 )
-from gateway.providers.calling import Answer, Api, api_key, base_url, clean, error_of
+from gateway.providers.calling import Answer, Api, api_key, base_url, clean, error_of, parsed
 from gateway.providers.kie_shapes import JOB_STATES, Data, Shape, shape_of
 from gateway.providers.standard_webhooks import check_timestamp, lower_case
 from gateway.settings import Provider
@@ -171,10 +170,7 @@ def _parse_keys(secrets: Sequence[SecretStr]) -> tuple[bytes, ...]:
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:
-    try:
-        event = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        event = None
+    event = parsed(body)
     if not isinstance(event, dict):
         raise CredentialInvalid
     return event

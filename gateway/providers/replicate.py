@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-import orjson
 from aiohttp import ClientSession
 
 from gateway.clock import Clock, milliseconds
@@ -29,7 +28,7 @@ from gateway.providers import (
     standard_webhooks,
     succeeded,
 )
-from gateway.providers.calling import Answer, Api, api_key, base_url, clean, error_of, moment
+from gateway.providers.calling import Answer, Api, api_key, base_url, clean, error_of, moment, parsed
 from gateway.providers.walking import items, on_hosts, walk
 from gateway.settings import Provider
 
@@ -70,10 +69,7 @@ class Replicate:
 
     async def verify(self, headers: Mapping[str, str], body: bytes, now: float) -> Notification:
         event_id = standard_webhooks.verify(self._keys, headers, body, now)
-        try:
-            prediction = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            prediction = None
+        prediction = parsed(body)
         task_id = prediction.get("id") if isinstance(prediction, dict) else None
         if not isinstance(task_id, str) or not task_id:
             return Notification(event_id, None)
