@@ -12,7 +12,7 @@ from gateway.clock import Clock
 from gateway.errors import RecordsTimeout, RecordsUnavailable
 from gateway.generations import Generations
 from gateway.metadata import Changes, Listing, Metadata, MigrationStatus, Quota
-from gateway.metadata.news import Heard, News
+from gateway.metadata.news import News
 from gateway.metadata.task_records import TaskRecords
 from gateway.model import Asset
 from gateway.settings import Records
@@ -71,7 +71,6 @@ class Remembered:
         self._steady = steady
         self._entries = Generations[str, Entry](self._lives.size)
         self._flights: dict[str, Flight] = {}
-        self._subscribers: list[Heard] = []
         self.current: Callable[[], bool] = self._news.current
 
     @property
@@ -91,14 +90,6 @@ class Remembered:
             flight.cancel()
         await asyncio.gather(*self._flights.values(), return_exceptions=True)
         await self._inner.close()
-
-    def subscribe(self, heard: Heard) -> None:
-        """Have `heard` called, at once and in between nothing, with every id that changes; None: any may have.
-
-        Others that keep what they made of a record drop it then. Before they use it they ask `current()`, which passes
-        on what came in meanwhile, and says False while nobody can know what changed.
-        """
-        self._subscribers.append(heard)
 
     def peek(self, asset_id: str) -> Asset | None:
         """Return the record if it is remembered and good this very moment. It is the same object until it changes."""
@@ -251,5 +242,3 @@ class Remembered:
         else:
             self._entries.drop(asset_id)
             self._flights.pop(asset_id, None)
-        for heard in self._subscribers:
-            heard(asset_id)
