@@ -1,5 +1,6 @@
-"""The express lane: plain reads whose decision is remembered, answered before a request object is built.
+"""The express lane: plain reads, answered before a request object is built.
 
-It holds no rules of its own. What it answers was decided by the other lane, and with the same pure functions it plans
-ranges and conditions, renders heads, counts and logs. Everything else goes to aiohttp.
+It holds no rules of its own. Sessions are judged by the other lane, and their decisions remembered; a token alone is
+judged here by the same functions. With the same ones ranges and conditions are planned, heads rendered, and requests
+counted and logged. Everything else goes to aiohttp.
 """

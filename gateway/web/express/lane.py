@@ -13,7 +13,7 @@ from gateway.errors import AssetgateError
 from gateway.storage import Buffer, Resident, Storage
 from gateway.web.addresses import Proxies
 from gateway.web.express.judging import Judge
-from gateway.web.express.memory import Decided, Prepared, Wanted
+from gateway.web.express.memory import Decided, Lately, Prepared, Wanted
 from gateway.web.express.requests import Head, plain
 from gateway.web.heads import Shared, varying
 from gateway.web.middleware import RequestIds
@@ -56,6 +56,7 @@ class Lane:
         clock: Clock,
     ) -> None:
         self._judge = judge
+        self._lately = Lately()
         self._storage = storage
         self._resident = storage if isinstance(storage, Resident) else None
         self._delivery = delivery
@@ -91,15 +92,12 @@ class Lane:
 
     def _prepared(self, line: bytes, head: Head, decided: Decided, now: float) -> Prepared | None:
         """Make the answer, or take the one that was made in the same second."""
-        second = int(now)
-        if second != decided.second:
-            decided.second = second
-            decided.prepared.clear()
-        found = decided.prepared.get(head)
+        found = self._lately.get(decided, head, now)
         if found is None:
             found = self._prepare(line, head, decided, now)
             if found is not None and not isinstance(found.body, Wanted):
-                decided.prepared[head] = found  # what has to be waited for now may be there at once the next time
+                # What has to be waited for now may be there at once the next time.
+                self._lately.keep(decided, head, found)
         return found
 
     def _prepare(self, line: bytes, head: Head, decided: Decided, now: float) -> Prepared | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
@@ -14,6 +15,8 @@ from gateway.web.observed import Facts
 from policies.model import Caller, Grant
 
 MOST_KEPT: Final = 64 * 1024 * 1024  # bytes, nearly, of what is remembered; cookies can be long
+MOST_LATELY: Final = 4096  # answers of one second
+LET_GO_AFTER: Final = 1.0  # seconds
 DECISION_SIZE: Final = 2500  # bytes, nearly, of a decision and its heads
 
 # All of a request that a decision on a read depends on, as it was sent: the first line, Authorization and Cookie.
@@ -35,13 +38,11 @@ class Prepared(NamedTuple):
     facts: Facts
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Decided:
     """A grant, what it shows, and its heads as bytes, each rendered when first sent.
 
     `until` is when it ends by itself, in seconds since 1970: with the grant, the token or the caller's credential.
-    `prepared` are the answers to these fields, good in the `second` since 1970 for which they were made: they tell the
-    time, and hold no bytes for longer that should make room.
     """
 
     asset: Asset
@@ -49,8 +50,6 @@ class Decided:
     caller: Caller
     shown: Representation
     until: float = field(init=False)
-    second: int = field(init=False, default=0)
-    prepared: dict[Head, Prepared] = field(init=False, default_factory=dict)
     rendered: dict[int, bytes] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,6 +64,27 @@ class Decided:
             lines = "".join(f"{name}: {value}\r\n" for name, value in fixed)
             found = self.rendered[id(fixed)] = status_line + lines.encode("latin-1")
         return found
+
+
+class Lately:
+    """The answers made in one second: they tell the time, and must not hold bytes for longer that should make room."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._answers: dict[tuple[Decided, Head], Prepared] = {}
+
+    def get(self, decided: Decided, head: Head, now: float) -> Prepared | None:
+        if int(now) != self._second:
+            self._second = int(now)
+            self._answers.clear()
+        return self._answers.get((decided, head))
+
+    def keep(self, decided: Decided, head: Head, prepared: Prepared) -> None:
+        """Keep what was just asked for in vain. It goes with the next second, or by itself where nobody asks again."""
+        if not self._answers:
+            asyncio.get_running_loop().call_later(LET_GO_AFTER, self._answers.clear)
+        if len(self._answers) < MOST_LATELY:
+            self._answers[decided, head] = prepared
 
 
 class Records(Protocol):
