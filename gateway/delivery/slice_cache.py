@@ -7,7 +7,7 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from gateway.delivery import slice_files
 from gateway.delivery.ledger import Contended
@@ -30,6 +30,14 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+class Waiting(Protocol):
+    """A reader that is told when it is worth looking again."""
+
+    def wake(self) -> None: ...
+
+    def opened(self, opening: asyncio.Task[None]) -> None: ...
+
+
 class SliceCache:
     """Looks in this order: the maps, what is on its way, the folder, another worker's hands, the storage."""
 
@@ -47,20 +55,26 @@ class SliceCache:
     def keeps_nothing(self) -> bool:
         return self._store.is_paused
 
-    async def obtain(self, known: Known, grant: Grant, index: int, last: int) -> Mapped | Fill:
-        """Get a slice, whole or as it comes, for a reader that will want all up to `last`."""
+    def look(self, known: Known, grant: Grant, index: int, last: int, who: Waiting) -> Mapped | Fill | None:
+        """Get a slice, whole or as it comes, for a reader that will want all up to `last`. None: `who` is told."""
         while True:
             got = known.slices.get(index) or known.fills.get(index)
             if got is not None:
                 return got
             if opening := known.opening.get(index):
-                await asyncio.wait({opening})
-                if not opening.cancelled():
-                    opening.result()
-            elif known.is_coming(index):
-                await known.changed.wait()
-            else:
-                self._begin(known, grant, index, last)
+                opening.add_done_callback(who.opened)
+                return None
+            if known.is_coming(index):
+                known.waiting.append(who.wake)
+                return None
+            self._begin(known, grant, index, last)
+
+    def count(self, known: Known, index: int, got: Mapped, *, is_begun: bool) -> None:
+        """Take note that a slice was come to, and begun at its beginning or not."""
+        if is_begun:
+            self._maps.hit(got)
+        if got.is_young and known.is_admitted:
+            self.promote(known, index, got)
 
     async def drop(self, keys: tuple[str, ...]) -> None:
         self._maps.detach(keys)

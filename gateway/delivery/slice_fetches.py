@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.delivery.slice_files import Followed, Mapped, Part
-from gateway.delivery.slice_fills import Abandoned, Fill, Known
+from gateway.delivery.slice_fills import Abandoned, Fill, Known, next_call
 from gateway.errors import StorageFault
 from gateway.storage import Storage
 from policies.model import Grant
@@ -172,7 +172,7 @@ class Fetch:
         try:
             async with asyncio.timeout(self._keeping.patience):
                 while known.tickets and self.next <= self._last and not self._is_wanted():
-                    await known.changed.wait()
+                    await next_call(known.waiting)
         except TimeoutError:
             return False
         self._claim_ahead()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -20,23 +21,26 @@ class Abandoned(Exception):
 class Fill:
     """The bytes of one slice as they come. Any number of readers wait on it, each at its own place.
 
-    Without a `view` of a file, it is memory of its own, made when the first bytes are there.
+    Without a `view` of a file, it is memory of its own, made when the first bytes are there. `trouble` is what its
+    fetch ended with, before all was there; `waiting` are called once, when there is more or no more will come.
     """
+
+    __slots__ = ("filled", "length", "trouble", "view", "waiting")
 
     def __init__(self, length: int, view: memoryview = EMPTY) -> None:
         self.view = view
         self.length = length
         self.filled = 0
-        self._trouble: Exception | None = None
-        self._changed = asyncio.Event()
+        self.trouble: Exception | None = None
+        self.waiting: list[Callable[[], None]] = []
 
     @property
     def is_over(self) -> bool:
-        return self._trouble is not None or self.filled == self.length
+        return self.trouble is not None or self.filled == self.length
 
     def advance(self, filled: int) -> None:
         self.filled = filled
-        self._wake()
+        self.waiting = woken(self.waiting)
 
     def put(self, data: memoryview) -> None:
         """Take bytes into our own memory; if they are all, and nobody can change them, as they are."""
@@ -48,20 +52,8 @@ class Fill:
         self.view[self.filled : self.filled + len(data)] = data
 
     def fail(self, trouble: Exception) -> None:
-        self._trouble = trouble
-        self._wake()
-
-    async def beyond(self, position: int) -> int:
-        """Wait until there is more than `position` bytes; return how many. Raises what the fetch ended with."""
-        while self.filled <= position:
-            if self._trouble is not None:
-                raise self._trouble
-            await self._changed.wait()
-        return self.filled
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed.clear()
+        self.trouble = trouble
+        self.waiting = woken(self.waiting)
 
 
 @dataclass(eq=False, slots=True)
@@ -100,7 +92,7 @@ class Known:
     opening: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     sources: set[Source] = field(default_factory=set)
     tickets: set[Ticket] = field(default_factory=set)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: list[Callable[[], None]] = field(default_factory=list)  # called once, when any of this has changed
     read_up_to: int = 0
     is_admitted: bool = False  # it was read often enough for the disk
     is_ahead: bool = False
@@ -124,21 +116,36 @@ class Known:
         return any(source.goes_on_with(index) for source in self.sources)
 
     def pulse(self) -> None:
-        self.changed.set()
-        self.changed.clear()
+        if self.waiting:
+            self.waiting = woken(self.waiting)
 
-    async def leave(self, ticket: Ticket) -> None:
-        """Take a reader out; what nobody else waits for ends before this returns."""
+    def leave(self, ticket: Ticket) -> list[asyncio.Task[None]]:
+        """Take a reader out, and end what nobody else waits for; return what is ending."""
         self.tickets.discard(ticket)
         self.forget_private()
         useless = [source.task for source in self.sources if not source.is_of_use()]
         for task in useless:
             task.cancel()
         self.pulse()
-        if useless:
-            await asyncio.wait(useless)
+        return useless
 
     def forget_private(self) -> None:
         """Let go of the slices that are in no file and that no reader is near."""
         for index in [index for index, found in self.slices.items() if found.is_private and not self.wants(index)]:
             del self.slices[index]
+
+
+def woken(waiting: list[Callable[[], None]]) -> list[Callable[[], None]]:
+    """Have those who wait called, in a moment: none of them is to come in the midst of what another does."""
+    if waiting:
+        loop = asyncio.get_running_loop()
+        for wake in waiting:
+            loop.call_soon(wake)
+    return []
+
+
+async def next_call(waiting: list[Callable[[], None]]) -> None:
+    """Wait until those who wait are called."""
+    called = asyncio.Event()
+    waiting.append(called.set)
+    await called.wait()

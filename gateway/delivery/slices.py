@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from gateway.clock import Clock
 from gateway.delivery.slice_cache import SliceCache
-from gateway.delivery.slice_files import Mapped
-from gateway.delivery.slice_fills import Abandoned, Fill, Key, Known, Ticket
+from gateway.delivery.slice_feed import SliceFeed
+from gateway.delivery.slice_fills import Key, Known
 from gateway.delivery.slice_maps import SliceMaps
 from gateway.delivery.slice_store import SliceStore
 from gateway.errors import AssetgateError, CannotStart
@@ -20,9 +21,6 @@ from gateway.settings import Cache
 from gateway.storage import Buffer, Presigning, Resident, Sink, Storage, Stored, Unfinished
 from policies.model import Action, Grant
 
-STEP: Final = (
-    256 * 1024
-)  # bytes of one buffer: large enough to outweigh the loop's work for it, small enough to be fair
 PATIENCE: Final = 2.0  # seconds that a connection to the storage waits for a slow reader before it is given back
 _MOST_NOTED: Final = 10_000  # objects whose sizes and reads are remembered
 _MOST_AHEAD: Final = 16  # objects that are read ahead of their readers at once
@@ -60,7 +58,10 @@ class Told(NamedTuple):
 
 
 class Slices:
-    """A `Storage` and `Resident`. Every read brings its own grant: shared bytes never mean a shared permission."""
+    """A `Storage`, `Resident` and `Feeding`.
+
+    Every read brings its own grant: shared bytes never mean a shared permission.
+    """
 
     def __init__(self, storage: Storage, store: SliceStore, settings: Cache, patience: float) -> None:
         self._storage = storage
@@ -90,32 +91,32 @@ class Slices:
         stop = start + len(wanted)
         if found is None or stop > found.length:
             return None
-        self._maps.hit(found)
         if found.is_young:
-            self._note_read((subject.locator, subject.version), known)
-            self._promote(known, index, found)
+            self._note_read(known)
+        self._cache.count(known, index, found, is_begun=True)
         return found.view[start:stop]
+
+    def feed(self, grant: Grant, wanted: range, ready: Callable[[], None]) -> SliceFeed | None:
+        size = grant.subject.size
+        known = self._known_for(grant, wanted, size) if size is not None else None
+        return self._feed(known, grant, wanted, ready) if known is not None else None
 
     @asynccontextmanager
     async def read(self, grant: Grant, wanted: range) -> AsyncIterator[AsyncIterator[Buffer]]:
-        known = await self._known_for(grant, wanted)
+        size = grant.subject.size if grant.subject.size is not None else await self._size_of(grant)
+        known = self._known_for(grant, wanted, size) if size is not None else None
         if known is None:
             async with self._storage.read(grant, wanted) as buffers:
                 yield buffers
             return
-        ticket = Ticket(wanted.start // self._slice_bytes, (wanted.stop - 1) // self._slice_bytes)
-        known.tickets.add(ticket)
-        pieces = self._pieces(known, grant, wanted, ticket)
+        ready = asyncio.Event()
+        feed = self._feed(known, grant, wanted, ready.set)
         try:
-            first = await anext(pieces)  # what is wrong is to be said before the first byte
-            self._read_ahead(known, grant, wanted)
-            async with aclosing(_from(first, pieces)) as buffers:
+            first = await _taken(feed, ready)  # what is wrong is to be said before the first byte
+            async with aclosing(_pieces(first, feed, ready, len(wanted))) as buffers:
                 yield buffers
         finally:
-            try:
-                await pieces.aclose()
-            finally:
-                await known.leave(ticket)
+            await feed.leave()
 
     def create(self, key: str, media_type: str) -> AbstractAsyncContextManager[Sink]:
         return self._storage.create(key, media_type)
@@ -145,7 +146,10 @@ class Slices:
         await self._cache.close()
         await self._storage.close()
 
-    async def _known_for(self, grant: Grant, wanted: range) -> Known | None:
+    def _feed(self, known: Known, grant: Grant, wanted: range, ready: Callable[[], None]) -> SliceFeed:
+        return SliceFeed(self._cache, known, grant, wanted, ready, partial(self._read_ahead, known, grant, wanted))
+
+    def _known_for(self, grant: Grant, wanted: range, size: int) -> Known | None:
         """Find what is known of the object. None: the read is the storage's alone, and so is what is wrong with it."""
         subject = grant.subject
         if grant.action is not Action.READ or not subject.version or not wanted:
@@ -153,32 +157,28 @@ class Slices:
         key = subject.locator, subject.version
         known = self._known.get(key)
         if known is None:
-            size = subject.size if subject.size is not None else await self._size_of(key)
-            if size is None:
-                return None
             known = self._maps.know(key, size)
-        if wanted.stop > known.size or subject.size not in {None, known.size}:
+        if wanted.stop > known.size or size != known.size:
             return None
-        self._note_read(key, known)
+        self._note_read(known)
         return known
 
-    def _note_read(self, key: Key, known: Known) -> None:
+    def _note_read(self, known: Known) -> None:
         """Count the reads of an object until there are enough for the disk."""
         if known.is_admitted:
             return
-        count = self._reads.pop(key, 0) + 1
+        count = self._reads.pop(known.key, 0) + 1
         known.is_admitted = count >= self._settings.admit_after
         if not known.is_admitted:
-            self._reads[key] = count
+            self._reads[known.key] = count
             if len(self._reads) > _MOST_NOTED:
                 self._reads.popitem(last=False)
 
-    def _promote(self, known: Known, index: int, found: Mapped) -> None:
-        if known.is_admitted:
-            self._cache.promote(known, index, found)
-
-    async def _size_of(self, key: Key) -> int | None:
+    async def _size_of(self, grant: Grant) -> int | None:
         """Ask the storage how long an object is, where the grant does not say."""
+        key = grant.subject.locator, grant.subject.version
+        if grant.action is not Action.READ or not key[1]:
+            return None
         if key not in self._sizes:
             stored = await self._storage.stat(key[0])
             if stored is None or stored.version != key[1]:
@@ -188,32 +188,6 @@ class Slices:
                 self._sizes.popitem(last=False)
         return self._sizes[key]
 
-    async def _pieces(
-        self, known: Known, grant: Grant, wanted: range, ticket: Ticket
-    ) -> AsyncGenerator[memoryview, None]:
-        position = wanted.start
-        while position < wanted.stop:
-            index, start = divmod(position, self._slice_bytes)
-            stop = min(wanted.stop - index * self._slice_bytes, self._slice_bytes)
-            if ticket.position != index:
-                ticket.position = index
-                known.pulse()  # a fetch may wait for us
-            got = await self._cache.obtain(known, grant, index, ticket.last)
-            with suppress(Abandoned):
-                end = min(stop, await self._readable(known, index, got, start))
-                for at in range(start, end, STEP):
-                    yield got.view[at : min(at + STEP, end)]
-                position = index * self._slice_bytes + end
-
-    async def _readable(self, known: Known, index: int, got: Mapped | Fill, start: int) -> int:
-        if isinstance(got, Mapped):
-            if not start:
-                self._maps.hit(got)
-            if got.is_young:
-                self._promote(known, index, got)
-            return got.length
-        return await got.beyond(start)
-
     def _read_ahead(self, known: Known, grant: Grant, wanted: range) -> None:
         """Fetch on behind a reader that asks for one range after the other."""
         is_next, known.read_up_to = wanted.start == known.read_up_to, wanted.stop
@@ -222,24 +196,23 @@ class Slices:
         if not is_next or not wanted.start or last < first or known.is_ahead or len(self._ahead) >= _MOST_AHEAD:
             return
         known.is_ahead = True
-        task = asyncio.create_task(self._fetch_ahead(known, grant, Ticket(first, last)))
+        ahead = range(first * known.slice_bytes, min((last + 1) * known.slice_bytes, known.size))
+        task = asyncio.create_task(self._fetch_ahead(known, grant, ahead))
         self._ahead.add(task)
         task.add_done_callback(self._ahead.discard)
 
-    async def _fetch_ahead(self, known: Known, grant: Grant, ticket: Ticket) -> None:
-        known.tickets.add(ticket)
+    async def _fetch_ahead(self, known: Known, grant: Grant, wanted: range) -> None:
+        ready = asyncio.Event()
+        feed = SliceFeed(self._cache, known, grant, wanted, ready.set)
         try:
             # Whoever comes to read these bytes is told what is wrong with them.
-            with suppress(AssetgateError, Abandoned):
-                while ticket.position <= ticket.last and not self._cache.keeps_nothing:
-                    got = await self._cache.obtain(known, grant, ticket.position, ticket.last)
-                    if isinstance(got, Fill):
-                        await got.beyond(got.length - 1)
-                    ticket.position += 1
-                    known.pulse()
+            with suppress(AssetgateError):
+                at = wanted.start
+                while at < wanted.stop and not self._cache.keeps_nothing:
+                    at += len(await _taken(feed, ready))
         finally:
             known.is_ahead = False
-            await known.leave(ticket)
+            await feed.leave()
 
 
 class PresigningSlices(Slices):
@@ -264,7 +237,20 @@ class PresigningSlices(Slices):
         )
 
 
-async def _from(first: memoryview, rest: AsyncIterator[memoryview]) -> AsyncGenerator[Buffer, None]:
+async def _taken(feed: SliceFeed, ready: asyncio.Event) -> memoryview:
+    """Wait for the next piece. `ready` is what the feed calls."""
+    while True:
+        ready.clear()
+        piece = feed.take()
+        if piece is not None:
+            return piece
+        await ready.wait()
+
+
+async def _pieces(first: memoryview, feed: SliceFeed, ready: asyncio.Event, count: int) -> AsyncGenerator[Buffer, None]:
     yield first
-    async for piece in rest:
+    at = len(first)
+    while at < count:
+        piece = await _taken(feed, ready)
         yield piece
+        at += len(piece)

@@ -6,7 +6,7 @@ scheme of the `storage` setting. Members raise `StorageUnavailable`, `StorageFau
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -41,7 +41,7 @@ class Storage(Protocol):
         """Open the bytes `wanted` (step 1) of the object that the grant names, as buffers in order.
 
         Entering raises `StorageFault` when the object is missing, is another version or is shorter than `wanted`.
-        Leaving at any point frees everything. A buffer is good until the next one is asked for.
+        Leaving at any point frees everything.
         """
         ...
 
@@ -68,6 +68,33 @@ class Resident(Protocol):
 
     def resident(self, grant: Grant, wanted: range) -> memoryview | None:
         """Return the bytes `wanted`, or None when they must be waited for by `Storage.read`."""
+        ...
+
+
+class Feed(Protocol):
+    """The bytes of one read, taken as they come and never waited for."""
+
+    def take(self) -> Buffer | None:
+        """Return the next bytes. None: they are not there, and when it is worth asking again `ready` is called.
+
+        Raises what `Storage.read` raises. The bytes never change, however long somebody holds them.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything; `ready` is not called any more."""
+        ...
+
+
+@runtime_checkable
+class Feeding(Protocol):
+    """A storage whose bytes are handed on without a task that waits for them."""
+
+    def feed(self, grant: Grant, wanted: range, ready: Callable[[], None]) -> Feed | None:
+        """Begin to read; see `Storage.read`, which does it where this returns None.
+
+        `ready` is called by the loop, never out of another call.
+        """
         ...
 
 

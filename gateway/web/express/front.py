@@ -10,17 +10,16 @@ from typing import Any, Final
 
 from gateway.errors import AssetgateError
 from gateway.metrics import Metrics
+from gateway.storage import Feed
 from gateway.web.express.lane import Answer, Lane
 from gateway.web.express.memory import Wanted
 from gateway.web.express.refusals import refusal
-from gateway.web.express.relay import Relay
 from gateway.web.express.requests import body_owed
 from gateway.web.observed import Note
 
 ONE_WRITE: Final = 256 * 1024  # bytes of a body that go out with their head
 STEP: Final = 256 * 1024  # bytes a write of a larger one
 MOST_BEHIND: Final = 64 * 1024  # bytes kept of what comes while an answer is on its way
-EMPTY: Final = memoryview(b"")
 
 log = logging.getLogger("assetgate.web")
 
@@ -33,7 +32,7 @@ class Fronts:
         self.metrics = metrics
         self.handler = handler
         self.open: set[Front] = set()
-        self._relaying: set[asyncio.Task[None]] = set()
+        self._reading: set[asyncio.Task[None]] = set()
         self.stopping = False
         self._gone: asyncio.Event | None = None
         self._keep_alive = keep_alive
@@ -59,12 +58,12 @@ class Fronts:
                     front.abort()
                 await self._gone.wait()
         # What they had opened in the storage is to be closed before the storage is.
-        await asyncio.gather(*self._relaying, return_exceptions=True)
+        await asyncio.gather(*self._reading, return_exceptions=True)
 
-    def begin(self, relaying: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(relaying)
-        self._relaying.add(task)
-        task.add_done_callback(self._relaying.discard)
+    def begin(self, reading: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(reading)
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
         return task
 
     def _close_idle(self) -> None:
@@ -81,6 +80,22 @@ class Fronts:
             self._gone.set()
 
 
+class Steps:
+    """A `Feed` of bytes that are all there."""
+
+    def __init__(self, body: memoryview) -> None:
+        self._body = body
+        self._at = 0
+
+    def take(self) -> memoryview:
+        step = self._body[self._at : self._at + STEP]
+        self._at += len(step)
+        return step
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+
 class Front(asyncio.Protocol):
     """One connection. At every moment it belongs to aiohttp's handler, to an answer on its way, or to nobody."""
 
@@ -92,11 +107,11 @@ class Front(asyncio.Protocol):
         # Bytes of a request's body that the handler has yet to get; None: it may hold part of a request, for ever.
         self._owed: int | None = 0
         self._answer: Answer | None = None
-        self._body = EMPTY
+        self._request = b""  # that it answers
+        self._feed: Feed | None = None
+        self._size = 0  # bytes of its body
         self._sent = 0
         self._paused = False
-        self._relay: Relay | None = None
-        self._relaying: asyncio.Task[None] | None = None
         self._behind = b""  # what came while an answer was on its way
         self.active = True  # something came since the last look at idle connections
 
@@ -115,7 +130,7 @@ class Front(asyncio.Protocol):
             if len(self._behind) > MOST_BEHIND:
                 self._transport.pause_reading()
         elif self._handler is not None and not self._is_handler_idle():
-            self._feed(data)
+            self._hand_on(data)
         elif not self._answered(data):
             self._lend(data)
 
@@ -127,8 +142,6 @@ class Front(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        if self._relay is not None:
-            self._relay.pause()
         if self._handler is not None:
             self._handler.pause_writing()
 
@@ -136,14 +149,10 @@ class Front(asyncio.Protocol):
         self._paused = False
         if self._handler is not None:
             self._handler.resume_writing()
-        if self._relay is not None:
-            self._relay.resume()
-        elif self._answer is not None:
-            self._send()
+        elif self._feed is not None:
+            self._pour()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._relaying is not None:
-            self._relaying.cancel()
         if self._answer is not None:
             self._finish(broken=True)
         if self._handler is not None:
@@ -172,72 +181,63 @@ class Front(asyncio.Protocol):
             self._transport.write(answer.head)
             self._noted(answer, 0)
         elif isinstance(body, Wanted):
-            self._wait_for(answer, body, data)
+            # Meanwhile we listen: a client that leaves is not to be read for.
+            feed = self._fronts.lane.feed(body, self._pour, self._fronts.begin)
+            self._begin(answer, feed, len(body.span), data)
         elif len(body) <= ONE_WRITE:
             self._transport.writelines((answer.head, body))
             self._noted(answer, len(body))
         else:
-            self._begin(answer, body)
+            self._transport.pause_reading()
+            self._begin(answer, Steps(body), len(body), data)
         if self._fronts.stopping:
             self.close_when_done()
         return True
 
-    def _wait_for(self, answer: Answer, wanted: Wanted, data: bytes) -> None:
-        """Send bytes as they come. Meanwhile we listen: a client that leaves is not to be read for."""
-        self._answer, self._sent = answer, 0
+    def _begin(self, answer: Answer, feed: Feed, size: int, request: bytes) -> None:
+        self._answer, self._feed, self._size, self._sent, self._request = answer, feed, size, 0, request
         self._fronts.metrics.streams.inc()
-        self._relay = Relay(self._fronts.lane, answer, wanted, self._transport)
-        if self._paused:
-            self._relay.pause()
-        self._relaying = self._fronts.begin(self._relayed(self._relay, data))
+        self._pour()
 
-    async def _relayed(self, relay: Relay, data: bytes) -> None:
-        trouble: Exception | None = None
-        try:
-            await relay.run()
-        except Exception as error:  # noqa: BLE001 - a broken connection, or the other lane, says so
-            trouble = error
-        if self._transport is None:
-            return  # the client left first
-        self._relay = self._relaying = None
-        self._sent = relay.sent
-        if trouble is None:
-            self._finish(broken=False)
-        elif relay.has_begun:
-            if not isinstance(trouble, AssetgateError):
-                log.error("an answer broke off", exc_info=trouble)
-            self._transport.abort()
-        else:
-            refused = refusal(relay.answer, data, trouble, self._fronts.lane.shared)
+    def _pour(self) -> None:
+        """Send what there is, as fast as the client takes it."""
+        while self._feed is not None and not self._paused and not self._transport.is_closing():
+            try:
+                piece = self._feed.take()
+            except Exception as trouble:  # noqa: BLE001 - a broken connection, or the other lane's words, say so
+                self._fail(trouble)
+                return
+            if piece is None:
+                return
+            if self._sent or self._answer is None:
+                self._transport.write(piece)
+            else:
+                self._transport.writelines((self._answer.head, piece))
+            self._sent += len(piece)
+            if self._sent == self._size:
+                self._finish(broken=False)
+
+    def _fail(self, trouble: Exception) -> None:
+        """Refuse, or once bytes were sent, break off."""
+        if self._answer is None:
+            return
+        if not self._sent:
+            refused = refusal(self._answer, self._request, trouble, self._fronts.lane.shared)
             self._transport.writelines((refused.head, refused.body))
             self._answer = refused
             self._finish(broken=False)
-
-    def _begin(self, answer: Answer, body: memoryview) -> None:
-        """Send a larger body step by step, as fast as the client reads."""
-        self._answer, self._body, self._sent = answer, body, 0
-        self._fronts.metrics.streams.inc()
-        self._transport.pause_reading()
-        self._transport.write(answer.head)
-        self._send()
-
-    def _send(self) -> None:
-        while self._answer is not None and not self._paused:
-            if self._transport.is_closing():
-                return  # it broke; `connection_lost` tells how far it came
-            if self._sent >= len(self._body):
-                self._finish(broken=False)
-                return
-            step = self._body[self._sent : self._sent + STEP]
-            self._sent += len(step)
-            self._transport.write(step)
+            return
+        if not isinstance(trouble, AssetgateError):
+            log.error("an answer broke off", exc_info=trouble)
+        self._transport.abort()
 
     def _finish(self, *, broken: bool) -> None:
-        answer, self._answer, self._body = self._answer, None, EMPTY
-        if answer is None:
+        answer, self._answer = self._answer, None
+        feed, self._feed = self._feed, None
+        if answer is None or feed is None:
             return
-        if self._relay is not None:
-            self._sent = self._relay.sent
+        feed.close()
+        self._request = b""
         self._fronts.metrics.streams.dec()
         if broken:
             self._fronts.metrics.broken.inc()
@@ -268,7 +268,7 @@ class Front(asyncio.Protocol):
         self._owed = body_owed(data)
         self._handler.data_received(data)
 
-    def _feed(self, data: bytes) -> None:
+    def _hand_on(self, data: bytes) -> None:
         if self._owed is not None:
             left = self._owed - len(data)
             self._owed = left if left >= 0 else None

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from gateway.clock import Clock
 from gateway.delivery.plan import Delivery, DeliveryRules, Method, Representation, plan
 from gateway.errors import AssetgateError
-from gateway.storage import Buffer, Resident, Storage
+from gateway.storage import Feed, Feeding, Resident, Storage
 from gateway.web.addresses import Proxies
 from gateway.web.express.judging import Judge
 from gateway.web.express.memory import Decided, Lately, Prepared, Wanted
+from gateway.web.express.pumped import Begin, Pumped
 from gateway.web.express.requests import Head, plain
 from gateway.web.heads import Shared, varying
 from gateway.web.middleware import RequestIds
@@ -59,6 +59,7 @@ class Lane:
         self._lately = Lately()
         self._storage = storage
         self._resident = storage if isinstance(storage, Resident) else None
+        self._feeding = storage if isinstance(storage, Feeding) else None
         self._delivery = delivery
         self.shared = shared
         self._proxies = proxies
@@ -86,9 +87,10 @@ class Lane:
         sent = b"%bX-Request-Id: %b\r\n\r\n" % (prepared.head, request_id.encode())
         return Answer(sent, prepared.body, prepared.facts, began, decision, request_id, address)
 
-    def read(self, wanted: Wanted) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
-        """Open bytes that have to be waited for; see `Storage.read`."""
-        return self._storage.read(*wanted)
+    def feed(self, wanted: Wanted, ready: Callable[[], None], begin: Begin) -> Feed:
+        """Begin to read bytes that have to be waited for; `begin` starts a task, where the storage takes one."""
+        feed = self._feeding.feed(*wanted, ready) if self._feeding is not None else None
+        return feed or Pumped(self._storage, wanted, ready, begin)
 
     def _prepared(self, line: bytes, head: Head, decided: Decided, now: float) -> Prepared | None:
         """Make the answer, or take the one that was made in the same second."""
