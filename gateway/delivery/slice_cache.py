@@ -153,6 +153,9 @@ class SliceCache:
         self._commits.add(written)
         written.add_done_callback(lambda done: self._promoted(known, index, found, done))
 
+    def memory(self, length: int) -> bytearray:
+        return self._maps.young.memory(length)
+
     def give_up(self, part: Part) -> None:
         self._store.discard(part)
 

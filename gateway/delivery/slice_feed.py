@@ -12,7 +12,7 @@ from gateway.delivery.slice_fills import Abandoned, Fill, Known, Ticket
 from policies.model import Grant
 
 # Bytes of one piece: large enough to outweigh the loop's work for it, small enough to be fair.
-STEP: Final = 256 * 1024
+STEP: Final = 512 * 1024
 
 
 class SliceFeed:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.delivery.slice_files import Followed, Mapped, Part
-from gateway.delivery.slice_fills import Abandoned, Fill, Known, next_call
+from gateway.delivery.slice_fills import EMPTY, Abandoned, Fill, Known, next_call
 from gateway.errors import StorageFault
-from gateway.storage import Storage
+from gateway.storage import Buffer, Placing, Storage
 from policies.model import Grant
 
 NEARLY: Final = 256 * 1024  # bytes; with no more than these to come, a slice is finished though nobody waits for it
@@ -33,6 +34,8 @@ class Keeping(Protocol):
 
     def keep_young(self, known: Known, index: int, view: memoryview) -> None: ...
 
+    def memory(self, length: int) -> bytearray: ...
+
     def give_up(self, part: Part) -> None: ...
 
 
@@ -42,6 +45,7 @@ class _Claimed:
     fill: Fill
     part: Part | None  # None: it is kept in memory alone, and if it is not young, for those who wait for it now
     is_young: bool = False
+    taken: int = 0  # bytes; those that landed may be more
 
 
 class Fetch:
@@ -82,7 +86,7 @@ class Fetch:
         known = self._known
         wanted = range(self._first * known.slice_bytes, min((self._last + 1) * known.slice_bytes, known.size))
         try:
-            async with self._storage.read(self._grant, wanted) as buffers:
+            async with self._read(wanted) as buffers:
                 self._claim_ahead()
                 async for buffer in buffers:
                     self._keeping.fetched += len(buffer)
@@ -95,30 +99,54 @@ class Fetch:
         finally:
             await self._end(trouble)
 
+    def _read(self, wanted: range) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
+        if isinstance(self._storage, Placing):
+            return self._storage.read_into(self._grant, wanted, self)
+        return self._storage.read(self._grant, wanted)
+
+    def room(self, position: int) -> memoryview | None:
+        """Where the storage may put what it sends: into a slice that is on its way to memory alone."""
+        fill, start = self._fill_at(position)
+        return fill.room(start) if fill is not None else None
+
+    def landed(self, position: int, count: int) -> None:
+        """Let those who wait have it now, while it is in the processor's cache."""
+        fill, start = self._fill_at(position)
+        if fill is not None and fill.filled == start:
+            fill.advance(start + count)
+
+    def _fill_at(self, position: int) -> tuple[Fill | None, int]:
+        index, start = divmod(position, self._known.slice_bytes)
+        for claimed in self._claimed:
+            if claimed.index == index and claimed.part is None:
+                return claimed.fill, start
+        return None, start
+
     async def _take(self, data: memoryview) -> bool:
         """Put bytes where they belong; False when no more are wanted."""
         while data:
             if not self._claimed and not await self._resume():
                 return False
             claimed = self._claimed[0]
-            fill = claimed.fill
-            piece = data[: fill.length - fill.filled]
+            piece = data[: claimed.fill.length - claimed.taken]
             await self._write(claimed, piece)
             data = data[len(piece) :]
-            if fill.filled == fill.length:
+            if claimed.taken == claimed.fill.length:
                 await self._finish(claimed)
         return bool(self._claimed) or self.next <= self._last
 
     async def _write(self, claimed: _Claimed, piece: memoryview) -> None:
-        fill = claimed.fill
-        if claimed.part is not None and not await self._keeping.write(claimed.part, fill.filled, piece):
+        fill, at = claimed.fill, claimed.taken
+        if claimed.part is not None and not await self._keeping.write(claimed.part, at, piece):
             # The disk does not take it: those who wait get the rest from memory, and nothing is kept.
-            written, fill.view = fill.view[: fill.filled], memoryview(bytearray(fill.length))
-            fill.view[: fill.filled] = written
+            written, fill.view = fill.view[:at], EMPTY
+            fill.room(0)[:at] = written
             claimed.part = None
         if claimed.part is None:
-            fill.put(piece)
-        fill.advance(fill.filled + len(piece))
+            fill.put(at, piece)
+        claimed.taken = at + len(piece)
+        if claimed.taken > fill.filled:
+            fill.advance(claimed.taken)
 
     async def _finish(self, claimed: _Claimed) -> None:
         known = self._known
@@ -182,7 +210,7 @@ class Fetch:
 
     def _take_on(self, part: Part | None, *, is_young: bool = False) -> Fill:
         known, index = self._known, self.next
-        fill = Fill(known.length_of(index)) if part is None else Fill(part.length, part.view)
+        fill = Fill(known.length_of(index), EMPTY if part is None else part.view, self._keeping.memory)
         known.fills[index] = fill
         self._claimed.append(_Claimed(index, fill, part, is_young))
         self.next = index + 1

@@ -25,9 +25,10 @@ class Fill:
     fetch ended with, before all was there; `waiting` are called once, when there is more or no more will come.
     """
 
-    __slots__ = ("filled", "length", "trouble", "view", "waiting")
+    __slots__ = ("_memory", "filled", "length", "trouble", "view", "waiting")
 
-    def __init__(self, length: int, view: memoryview = EMPTY) -> None:
+    def __init__(self, length: int, view: memoryview = EMPTY, memory: Callable[[int], bytearray] = bytearray) -> None:
+        self._memory = memory
         self.view = view
         self.length = length
         self.filled = 0
@@ -39,17 +40,24 @@ class Fill:
         return self.trouble is not None or self.filled == self.length
 
     def advance(self, filled: int) -> None:
+        """Have more. Who waits is called at once, while the bytes are in the processor's cache."""
         self.filled = filled
-        self.waiting = woken(self.waiting)
+        waiting, self.waiting = self.waiting, []
+        for wake in waiting:
+            wake()
 
-    def put(self, data: memoryview) -> None:
-        """Take bytes into our own memory; if they are all, and nobody can change them, as they are."""
+    def room(self, position: int) -> memoryview:
+        """Our own memory from a position on, to receive bytes into."""
+        if not self.view:
+            self.view = memoryview(self._memory(self.length))
+        return self.view[position:]
+
+    def put(self, at: int, data: memoryview) -> None:
+        """Take bytes into our own memory, unless they are there; all at once that nobody can change, as they are."""
         if len(data) == self.length and isinstance(data.obj, bytes):
             self.view = data
-            return
-        if not self.view:
-            self.view = memoryview(bytearray(self.length))
-        self.view[self.filled : self.filled + len(data)] = data
+        elif not self.view or data.obj is not self.view.obj:
+            self.room(at)[: len(data)] = data
 
     def fail(self, trouble: Exception) -> None:
         self.trouble = trouble

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from typing import Final
 
 from gateway.delivery.slice_files import Mapped
 from gateway.delivery.slice_fills import Known
+
+_MOST_SPARE: Final = 16  # slices that have left and whose memory may be used again
 
 
 class Young:
@@ -15,6 +18,7 @@ class Young:
         self._capacity = capacity
         self.bytes = 0
         self._slices: OrderedDict[tuple[Known, int], Mapped] = OrderedDict()
+        self._spare: deque[bytearray] = deque(maxlen=_MOST_SPARE)
 
     def add(self, known: Known, index: int, found: Mapped) -> list[Known]:
         """Take a slice in; return the objects of which others had to leave for it."""
@@ -27,9 +31,19 @@ class Young:
             (oldest, at), slice_ = next(iter(self._slices.items()))
             self.take(oldest, at)
             slice_.is_young = False
+            if isinstance(slice_.view.obj, bytearray):
+                self._spare.append(slice_.view.obj)
             oldest.forget_private()
             left.append(oldest)
         return left
+
+    def memory(self, length: int) -> bytearray:
+        """Give memory for a slice; that of one which has left, once nobody reads it, saves clearing new one."""
+        while self._spare:
+            spare = self._spare.popleft()
+            if len(spare) == length and _is_free(spare):
+                return spare
+        return bytearray(length)
 
     def take(self, known: Known, index: int) -> Mapped | None:
         """Take a slice out of the queue; whoever does decides what becomes of it."""
@@ -46,4 +60,15 @@ class Young:
 
     def clear(self) -> None:
         self._slices.clear()
+        self._spare.clear()
         self.bytes = 0
+
+
+def _is_free(memory: bytearray) -> bool:
+    """Tell whether no view of it is left: with one it cannot be resized."""
+    try:
+        last = memory.pop()
+    except BufferError:
+        return False
+    memory.append(last)
+    return True

@@ -13,7 +13,7 @@ from gateway.settings import Server
 BACKLOG = 1024  # connections that wait to be accepted
 # Bytes that a connection's socket holds and has not sent, so that a thousand slow readers do not fill theirs with
 # megabytes each, while others wait for the copying. What is under way is not limited.
-UNSENT = 512 * 1024
+UNSENT = 256 * 1024
 
 
 def listen(server: Server, count: int) -> list[socket.socket]:

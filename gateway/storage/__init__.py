@@ -71,6 +71,29 @@ class Resident(Protocol):
         ...
 
 
+class Landing(Protocol):
+    """Where a reader wants bytes received, who hears of them at once. Positions are those in the object."""
+
+    def room(self, position: int) -> memoryview | None:
+        """Give memory for the bytes from `position` on; None: there is none."""
+        ...
+
+    def landed(self, position: int, count: int) -> None:
+        """Hear that so many bytes are there. They are handed out as all others are, afterwards."""
+        ...
+
+
+@runtime_checkable
+class Placing(Protocol):
+    """A storage that receives bytes where the reader wants them, which spares it a copy."""
+
+    def read_into(
+        self, grant: Grant, wanted: range, landing: Landing | None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
+        """Do as `Storage.read`. What is received in one place is proved to be what was asked for before."""
+        ...
+
+
 class Feed(Protocol):
     """The bytes of one read, taken as they come and never waited for."""
 
@@ -93,7 +116,7 @@ class Feeding(Protocol):
     def feed(self, grant: Grant, wanted: range, ready: Callable[[], None]) -> Feed | None:
         """Begin to read; see `Storage.read`, which does it where this returns None.
 
-        `ready` is called by the loop, never out of another call.
+        `ready` is never called out of a call of the feed's own.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from aiobotocore.config import AioConfig
@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalE
 from gateway.clock import Clock
 from gateway.errors import CannotStart, StorageFault
 from gateway.settings import S3, Settings
-from gateway.storage import Buffer, Sink, Stored
+from gateway.storage import Buffer, Landing, Sink, Stored
 from gateway.storage.s3_answers import HOPELESS, answered, facts_of, judged, unreached
 from gateway.storage.s3_bucket import Bucket
 from gateway.storage.s3_connection import Connection
@@ -61,12 +61,17 @@ class S3Storage:
         self._stack = stack
         self._unsettled: set[asyncio.Task[None]] = set()
 
+    def read(self, grant: Grant, wanted: range) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
+        return self.read_into(grant, wanted, None)
+
     @asynccontextmanager
-    async def read(self, grant: Grant, wanted: range) -> AsyncIterator[AsyncIterator[Buffer]]:
+    async def read_into(
+        self, grant: Grant, wanted: range, landing: Landing | None
+    ) -> AsyncIterator[AsyncIterator[Buffer]]:
         key = self._key(grant)
         if not wanted:
             await self._check(grant, wanted)  # no range can ask for nothing
-        reading = Reading(self._source, key, grant.subject.version, wanted)
+        reading = Reading(self._source, key, grant.subject.version, wanted, landing)
         if wanted:
             await reading.open()
         try:

@@ -10,8 +10,10 @@ from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gateway.storage import Buffer
+from gateway.storage import Buffer, Landing
 
+SCRATCH: Final = memoryview(bytearray(256 * 1024))  # where bytes arrive that have no other place; used within one call
+MOST_AT_ONCE: Final = 1024 * 1024  # bytes of one read: they are handed on while the processor's cache holds them
 MOST_HELD: Final = 1024 * 1024  # bytes that wait for a slow consumer before the server is kept waiting
 RESUMED_AT: Final = MOST_HELD // 2
 LONGEST_HEAD: Final = 64 * 1024  # bytes
@@ -49,8 +51,11 @@ class Answer:
         return int(value) if value.isdigit() else None
 
 
-class Connection(asyncio.Protocol):
-    """A body of stated length passes by the parser, which would copy it; only one in chunks goes through."""
+class Connection(asyncio.BufferedProtocol):
+    """A body of stated length passes by the parser, which would copy it; only one in chunks goes through.
+
+    Once somebody has judged the head, what comes of it is received where the reader wants it.
+    """
 
     def __init__(self, on_lost: Callable[[Connection], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -62,6 +67,9 @@ class Connection(asyncio.Protocol):
         self._head = b""
         self._begun = False
         self._asked = False
+        self._landing: Landing | None = None
+        self._at = 0  # where in the object the next byte belongs
+        self._place: memoryview | None = None  # where the system puts bytes at this moment, if not into the scratch
         self._left: int | None = 0  # bytes of the body that have not come; None: until its last chunk, or the end
         self._chunks: HttpResponseParser | None = None
         self._buffers: deque[Buffer] = deque()
@@ -100,11 +108,17 @@ class Connection(asyncio.Protocol):
             self._read_on()
         return buffer
 
+    def land(self, landing: Landing, at: int) -> None:
+        """Receive what is still to come of a body of stated length there; the body begins `at` this position."""
+        if self._chunks is None and self._left:
+            self._landing, self._at = landing, at + self._held
+
     def make_ready(self) -> None:
         """Throw away what nobody took, and be as new for the next request."""
         self._buffers.clear()
         self._held = 0
         self._asked = False
+        self._landing = None
         self._chunks = None
         self.is_reused = True
         if self._paused:
@@ -117,7 +131,20 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no instances of it
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - we know how much there is to come
+        if self._landing is not None and self._left:
+            place = self._landing.room(self._at)
+            self._place = place[: min(self._left, MOST_AT_ONCE)] if place is not None else None
+        return SCRATCH if self._place is None else self._place
+
+    def buffer_updated(self, nbytes: int) -> None:
+        place, self._place = self._place, None
+        at, landing = self._at, self._landing
+        self._received(bytes(SCRATCH[:nbytes]) if place is None else place[:nbytes])
+        if place is not None and landing is not None:
+            landing.landed(at, nbytes)
+
+    def _received(self, data: Buffer) -> None:
         if not self._asked:
             self._fail(Nonsense())  # such as a 408 to a connection that was idle for too long
             return
@@ -200,6 +227,7 @@ class Connection(asyncio.Protocol):
                 data = memoryview(data)[: self._left]
             self._left -= len(data)
         if data:
+            self._at += len(data)
             self._buffers.append(data)
             self._held += len(data)
 

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 from gateway.errors import StorageFault, StorageUnavailable, Unavailable
 from gateway.settings import S3
-from gateway.storage import Buffer
+from gateway.storage import Buffer, Landing
 from gateway.storage.s3_answers import is_passing, judged, log, unreached
 from gateway.storage.s3_connection import Answer, Broken, Connection, Nonsense
 from gateway.storage.s3_pool import Pool
@@ -51,9 +51,12 @@ class Source:
 
 
 class Reading:
-    """The bytes `wanted` of one object, as an iterator over buffers that were received in just this way."""
+    """The bytes `wanted` of one object, as an iterator over buffers that were received in just this way.
 
-    def __init__(self, source: Source, key: str, version: str, wanted: range) -> None:
+    Most of them lie where `landing` has room for them.
+    """
+
+    def __init__(self, source: Source, key: str, version: str, wanted: range, landing: Landing | None = None) -> None:
         if not _VERSION.match(version):
             raise StorageFault("The version of the object is none of ours")
         self._source = source
@@ -61,6 +64,7 @@ class Reading:
         self._version = version
         self._at = wanted.start
         self._stop = wanted.stop
+        self._landing = landing
         self._connection: Connection | None = None
         self._resumptions = 0
         self._signed_anew = False
@@ -134,6 +138,8 @@ class Reading:
             if answer.status not in {_OK, _PARTIAL}:
                 await self._refuse(connection, answer)
             self._check(answer)
+            if self._landing is not None:
+                connection.land(self._landing, self._at)
         except BaseException:
             self._give_back()
             if not connection.is_reusable:
