@@ -77,7 +77,7 @@ class SliceFeed:
 
     def _leave(self) -> list[asyncio.Task[None]]:
         self._ready = self._begun = self._got = None
-        return self._known.leave(self._ticket)
+        return self._known.leave(self._ticket, satisfied=self._position >= self._stop)
 
     def _next(self, index: int, start: int) -> Mapped | Fill | None:
         """Come to a slice; None when it has to be waited for before any of it is there."""

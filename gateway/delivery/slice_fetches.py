@@ -79,7 +79,8 @@ class Fetch:
             return bool(self._known.tickets)
         at_hand = self._claimed[0]
         nearly = at_hand.fill.length - at_hand.fill.filled <= NEARLY and at_hand.fill.filled > 0
-        return nearly or any(self._known.wants(claimed.index) for claimed in self._claimed)
+        asked_for = at_hand.fill.is_asked_for and (at_hand.is_young or at_hand.part is not None)
+        return nearly or asked_for or any(self._known.wants(claimed.index) for claimed in self._claimed)
 
     async def _run(self) -> None:
         trouble: Exception = Abandoned()
@@ -248,7 +249,7 @@ class Following:
         return False
 
     def is_of_use(self) -> bool:
-        return self._known.wants(self._index)
+        return self.fill.is_asked_for or self._known.wants(self._index)
 
     async def _run(self) -> None:
         known, fill, followed = self._known, self.fill, self._followed

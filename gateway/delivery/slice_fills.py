@@ -23,15 +23,17 @@ class Fill:
 
     Without a `view` of a file, it is memory of its own, made when the first bytes are there. `trouble` is what its
     fetch ended with, before all was there; `waiting` are called once, when there is more or no more will come.
+    `is_asked_for` is set when somebody read all that they wanted of it: the next one finds it whole.
     """
 
-    __slots__ = ("_memory", "filled", "length", "trouble", "view", "waiting")
+    __slots__ = ("_memory", "filled", "is_asked_for", "length", "trouble", "view", "waiting")
 
     def __init__(self, length: int, view: memoryview = EMPTY, memory: Callable[[int], bytearray] = bytearray) -> None:
         self._memory = memory
         self.view = view
         self.length = length
         self.filled = 0
+        self.is_asked_for = False
         self.trouble: Exception | None = None
         self.waiting: list[Callable[[], None]] = []
 
@@ -82,7 +84,7 @@ class Source(Protocol):
         ...
 
     def is_of_use(self) -> bool:
-        """Tell whether anyone waits for what it brings, or it is nearly done."""
+        """Tell whether anyone waits for what it brings, it was asked for or is nearly done."""
         ...
 
 
@@ -127,9 +129,15 @@ class Known:
         if self.waiting:
             self.waiting = woken(self.waiting)
 
-    def leave(self, ticket: Ticket) -> list[asyncio.Task[None]]:
-        """Take a reader out, and end what nobody else waits for; return what is ending."""
+    def leave(self, ticket: Ticket, *, satisfied: bool) -> list[asyncio.Task[None]]:
+        """Take a reader out, and end what nobody else waits for; return what is ending.
+
+        Is it `satisfied`, then the slice that it ended in comes to its end all the same: whoever seeks in a video asks
+        for a part of it again and again.
+        """
         self.tickets.discard(ticket)
+        if satisfied and (fill := self.fills.get(ticket.last)):
+            fill.is_asked_for = True
         self.forget_private()
         useless = [source.task for source in self.sources if not source.is_of_use()]
         for task in useless:

@@ -102,6 +102,20 @@ async def test_a_slice_that_is_nearly_there_is_finished_for_the_next_reader(tmp_
     assert len(remote.asked) == 1
 
 
+@pytest.mark.parametrize("admit_after", [1, 2])
+async def test_a_slice_that_somebody_wanted_a_part_of_is_finished_and_no_other_is_begun(
+    tmp_path: Path, admit_after: int
+) -> None:
+    remote = Remote(slice_bytes=MIB)
+    grant, data = object_in(remote, KEY, 4 * MIB)
+    async with slices_over(remote, tmp_path, slice_bytes=MIB, admit_after=admit_after) as slices:
+        for start in (MIB + 100, MIB + 5000):
+            assert await get(slices, grant, range(start, start + 10)) == data[start : start + 10]
+            await at_rest(remote)
+        assert slices.resident(grant, range(MIB, 2 * MIB)) is not None
+    assert remote.asked == [range(MIB, 2 * MIB)]
+
+
 async def test_a_slow_reader_is_not_fetched_ahead_of_without_bound_and_holds_no_connection(tmp_path: Path) -> None:
     remote = Remote()
     grant, data = object_in(remote, KEY, 64 * SLICE)
