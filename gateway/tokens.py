@@ -47,7 +47,7 @@ def verify(text: str, asset_id: str, keys: Keys, now: float) -> Token:
     if key is None or not hmac.compare_digest(signer(SigningKey(kid, key), claims)(asset_id), text):
         raise _invalid()
     try:
-        token = _token(_parsed(claims))
+        token = _token(claims)
     except (ValueError, RecursionError):
         raise _invalid() from None
     if token.exp - token.iat > LONGEST_LIFE or token.iat > now + LONGEST_LEAD:
@@ -129,7 +129,9 @@ def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_without_duplicates)
 
 
-def _token(claims: Mapping[str, Any]) -> Token:
+@lru_cache(maxsize=4096)  # many are minted with the same times
+def _token(text: str) -> Token:
+    claims = _parsed(text)
     if not _CLAIMS.keys() >= claims.keys() >= {"iat", "exp"}:
         raise ValueError
     for name, value in claims.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from datetime import date
-from email.utils import formatdate
 from typing import Final
 
 Rest = tuple[int, int, int, int, int]  # month, day, hour, minute, second: a moment of some year
@@ -16,7 +15,9 @@ _MONTHS: Final = {
         ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
     )
 }
-_DAY_NAME = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_MONTH_NAMES: Final = tuple(_MONTHS)
+_DAY_NAMES: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_DAY_NAME = f"(?:{'|'.join(_DAY_NAMES)})"
 _LONG_DAY_NAME = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
 _TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
@@ -37,7 +38,8 @@ _LAST_HOUR, _LAST_MINUTE, _LEAP_SECOND = 23, 59, 60
 
 def format_http_date(seconds: int) -> str:
     """Write whole seconds since 1970 as IMF-fixdate, the one form that is sent."""
-    return formatdate(seconds, usegmt=True)
+    year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(seconds)
+    return f"{_DAY_NAMES[weekday]}, {day:02} {_MONTH_NAMES[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
 
 
 def parse_http_date(text: str, now: float) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ _NOT_PLAIN: Final = re.compile(r'[^ -~]|["%]')
 _ATTR_CHAR: Final = "!#$&+-.^_`|~"  # with letters and digits, what RFC 8187 leaves as it is
 
 
+@lru_cache(maxsize=1024)  # most have no name, or are asked for again
 def content_disposition(media_type: str, filename: str | None, dl: str | int | None = None) -> str:
     """Write the header's value. `dl` is the claim of an access token: 1 or a file name make it a download."""
     essence = media_type.partition(";")[0].strip().lower()

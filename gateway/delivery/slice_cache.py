@@ -16,7 +16,7 @@ from gateway.delivery.slice_files import Followed, Mapped, Part
 from gateway.delivery.slice_fills import Abandoned, Fill, Known
 from gateway.delivery.slice_maps import SliceMaps
 from gateway.delivery.slice_store import Claim, SliceStore
-from gateway.storage import Storage
+from gateway.storage import Placing, Storage
 from policies.model import Grant
 
 _INLINE: Final = 128 * 1024  # bytes whose checksum costs less than a turn in a thread
@@ -44,6 +44,7 @@ class SliceCache:
     def __init__(self, storage: Storage, store: SliceStore, maps: SliceMaps, patience: float) -> None:
         self.patience = patience
         self.fetched = 0
+        self.placing: Placing | None = storage if isinstance(storage, Placing) else None
         self._storage = storage
         self._store = store
         self._maps = maps

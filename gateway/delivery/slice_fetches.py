@@ -24,6 +24,7 @@ class Keeping(Protocol):
     """What a fetch needs of the cache."""
 
     patience: float
+    placing: Placing | None  # the storage, where it can receive bytes in their place
     fetched: int  # bytes that the storage sent
 
     async def claim(self, known: Known, index: int, since: int) -> Part | None: ...
@@ -101,9 +102,8 @@ class Fetch:
             await self._end(trouble)
 
     def _read(self, wanted: range) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
-        if isinstance(self._storage, Placing):
-            return self._storage.read_into(self._grant, wanted, self)
-        return self._storage.read(self._grant, wanted)
+        placing = self._keeping.placing
+        return placing.read_into(self._grant, wanted, self) if placing else self._storage.read(self._grant, wanted)
 
     def room(self, position: int) -> memoryview | None:
         """Where the storage may put what it sends: into a slice that is on its way to memory alone."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 NEW: Final = 20_000  # containers more than were freed, until the new ones are looked through
+YOUNG_AFTER: Final = 100  # of those, until all that came with them are: a hundredth of a second and more
 ALL_AFTER: Final = 600.0  # seconds
 
 
@@ -23,7 +24,7 @@ async def collecting() -> AsyncIterator[None]:
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(NEW, before[1], 1_000_000)
+    gc.set_threshold(NEW, YOUNG_AFTER, 1_000_000)
     walking = asyncio.create_task(_walk())
     try:
         yield

@@ -64,20 +64,13 @@ class S3Storage:
     def read(self, grant: Grant, wanted: range) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
         return self.read_into(grant, wanted, None)
 
-    @asynccontextmanager
-    async def read_into(
+    def read_into(
         self, grant: Grant, wanted: range, landing: Landing | None
-    ) -> AsyncIterator[AsyncIterator[Buffer]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
         key = self._key(grant)
         if not wanted:
-            await self._check(grant, wanted)  # no range can ask for nothing
-        reading = Reading(self._source, key, grant.subject.version, wanted, landing)
-        if wanted:
-            await reading.open()
-        try:
-            yield reading
-        finally:
-            await reading.close()
+            return self._nothing(grant)
+        return Reading(self._source, key, grant.subject.version, wanted, landing)
 
     @asynccontextmanager
     async def create(self, key: str, media_type: str) -> AsyncIterator[Sink]:
@@ -129,10 +122,18 @@ class S3Storage:
             raise StorageFault("The grant is for another action")
         return self._bucket.whole(grant.subject.locator)
 
-    async def _check(self, grant: Grant, wanted: range) -> None:
+    @asynccontextmanager
+    async def _nothing(self, grant: Grant) -> AsyncIterator[AsyncIterator[Buffer]]:
+        """Look whether the object is there: no range can ask for nothing."""
         stored = await self.stat(grant.subject.locator)
-        if stored is None or grant.subject.version not in {"", stored.version} or wanted.stop > stored.size:
+        if stored is None or grant.subject.version not in {"", stored.version}:
             raise StorageFault
+        yield _no_buffers()
+
+
+async def _no_buffers() -> AsyncIterator[Buffer]:
+    return
+    yield
 
 
 def connector(endpoint: Endpoint, limits: S3, context: ssl.SSLContext | None) -> Connect:

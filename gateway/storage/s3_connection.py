@@ -62,6 +62,8 @@ class Connection(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # the loop's time at which the wait is over
         self._trouble: Exception | None = None
         self._answer: Answer | None = None
         self._head = b""
@@ -165,6 +167,8 @@ class Connection(asyncio.BufferedProtocol):
             self._left = 0  # a body of no stated length ends with its connection
         self._trouble = self._trouble or Broken(begun=self._begun)
         self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
         self._wake()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -250,18 +254,29 @@ class Connection(asyncio.BufferedProtocol):
         if self._trouble is not None:
             raise self._trouble
         waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(timeout, _expire, waiter)
+        self._due = self._loop.time() + timeout
+        if self._timer is None or self._timer.when() > self._due:
+            self._set_timer()
         try:
             await waiter
         finally:
-            timer.cancel()
             self._waiter = None
+
+    def _set_timer(self) -> None:
+        """Look when the time is over whether somebody still waits: few do, and a timer for each would cost more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._due, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._due:
+            self._set_timer()
+        else:
+            self._waiter.set_exception(TimeoutError())
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())

@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 
 from gateway.errors import StorageFault, StorageUnavailable, Unavailable
 from gateway.settings import S3
@@ -51,7 +51,10 @@ class Source:
 
 
 class Reading:
-    """The bytes `wanted` of one object, as an iterator over buffers that were received in just this way.
+    """The bytes `wanted` of one object, some at least: entered, an iterator over buffers as they were received.
+
+    Entering waits for the head of an answer that is what was asked for; it raises the errors of the storage. Leaving
+    frees the place of the connection at once, and waits until what cannot be used again is closed.
 
     Most of them lie where `landing` has room for them.
     """
@@ -69,8 +72,18 @@ class Reading:
         self._resumptions = 0
         self._signed_anew = False
 
-    async def open(self) -> None:
-        """Wait for the head of an answer that is what was asked for. Raises the errors of the storage."""
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        connection = self._connection
+        self._at = self._stop
+        self._give_back()
+        if connection is not None and not connection.is_reusable:
+            await connection.closed
+
+    async def _open(self) -> None:
         limits, attempt, at_once = self._source.limits, 1, AT_ONCE
         while True:
             try:
@@ -99,14 +112,6 @@ class Reading:
             raise StorageFault("The storage sent more than was asked for")
         return buffer
 
-    async def close(self) -> None:
-        """Free the place of the connection at once, and wait until what cannot be used again is closed."""
-        connection = self._connection
-        self._at = self._stop
-        self._give_back()
-        if connection is not None and not connection.is_reusable:
-            await connection.closed
-
     async def _next(self) -> Buffer | None:
         """Return the next piece, or None when the answer ended before its time."""
         assert self._connection is not None  # noqa: S101 - opened, and not at the end
@@ -127,7 +132,7 @@ class Reading:
             # Without a version nothing proves that the rest belongs to what was sent.
             log.warning("A read broke off %d bytes before its end", self._stop - self._at)
             raise StorageUnavailable
-        await self.open()
+        await self._open()
 
     async def _attempt(self) -> None:
         """Ask once. Whatever goes wrong, the connection's place is free afterwards."""

@@ -61,7 +61,7 @@ class Decided:
         """The status line and the fields that never change; `fixed` is one of the representation's own tuples."""
         found = self.rendered.get(id(fixed))
         if found is None:
-            lines = "".join(f"{name}: {value}\r\n" for name, value in fixed)
+            lines = "".join([f"{name}: {value}\r\n" for name, value in fixed])
             found = self.rendered[id(fixed)] = status_line + lines.encode("latin-1")
         return found
 
