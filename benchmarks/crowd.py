@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import resource
 import socket
@@ -18,6 +19,7 @@ from benchmarks.load import LoadFailed, request_for
 RESERVE = 1000  # descriptors that a process needs beside its connections
 _SIP = 16 * 1024  # bytes that a slow reader takes at once
 _BETWEEN = 0.5  # seconds between two sips
+_SIPS_BEFORE = 6  # until their sockets are full, and each sip makes room for the next
 _READY_WITHIN = 120.0  # seconds
 _OPENED = "opened"
 
@@ -38,7 +40,7 @@ def idle(url: str, count: int) -> Iterator[None]:
 
 @contextmanager
 def slow(url: str, count: int) -> Iterator[None]:
-    """Keep `count` readers at work that take 32 KiB a second each."""
+    """Keep `count` readers at work that take 32 KiB a second each, and have done so for a while."""
     with _apart(_read_slowly, url, count):
         yield
 
@@ -85,9 +87,12 @@ def _read_slowly(parent: Connection, url: str, count: int) -> None:
     opened = _open(url, count, receive_buffer=4 * _SIP)
     for each in opened:
         each.setblocking(False)
-    parent.send(_OPENED)
     due = time.monotonic()
-    while not _is_closed(parent, max(0.0, due - time.monotonic())):
+    for sips in itertools.count():
+        if sips == _SIPS_BEFORE:
+            parent.send(_OPENED)
+        if _is_closed(parent, max(0.0, due - time.monotonic())):
+            return
         due += _BETWEEN
         for each in opened:
             try:

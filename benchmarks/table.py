@@ -31,7 +31,7 @@ GROUPS: dict[str, Callable[[Stage, ExitStack, Pace], list[report.Contest]]] = {
     "jwt": remembered.sessions,
     "cold": crowds.cold,
     "crowds": crowds.many,
-    "workers": remembered.workers,
+    "workers": signing.workers,
     "storage": storage.rows,
     "connections": growth.connections,
     "records": records.rows,

@@ -89,20 +89,6 @@ def sessions(stage: Stage, stack: ExitStack, pace: Pace) -> list[Contest]:
     ]
 
 
-def workers(stage: Stage, stack: ExitStack, pace: Pace) -> list[Contest]:
-    """Two workers beside one; it tells something only where two cores are free beside the load generator's."""
-    urls = [client.sign(stack.enter_context(stage.gateway(workers=count)), stage.ids["64k"]) for count in (1, 2)]
-    return [
-        Contest(
-            "two workers, signed GET, 64 KiB",
-            "requests/s",
-            "one worker",
-            {"one worker": requests(urls[0], pace), OURS: requests(urls[1], pace)},
-            {"one worker": Target(1.8)},
-        )
-    ]
-
-
 def _not_modified(url: str, pace: Pace) -> Callable[[], float]:
     with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10) as answer:  # noqa: S310
         tag = answer.headers["ETag"]
