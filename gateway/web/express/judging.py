@@ -47,6 +47,9 @@ class Judge:
             decided = self._judged(asked, now)
         return decided
 
+    def holds(self, decided: Decided, now: float) -> bool:
+        return self._decisions.holds(decided, now)
+
     def _judged(self, asked: Asked, now: float) -> Decided | None:
         asset_id, _, query = asked[0][_TARGET].decode("ascii", "replace").partition("?")
         asset = self._records.peek(asset_id)

@@ -12,7 +12,7 @@ from gateway.errors import AssetgateError
 from gateway.storage import Feed, Feeding, Resident, Storage
 from gateway.web.addresses import Proxies
 from gateway.web.express.judging import Judge
-from gateway.web.express.memory import Decided, Lately, Prepared, Wanted
+from gateway.web.express.memory import Decided, Lately, Prepared, Ready, Wanted
 from gateway.web.express.pumped import Begin, Pumped
 from gateway.web.express.requests import Head, plain
 from gateway.web.heads import Shared, varying
@@ -70,18 +70,20 @@ class Lane:
     def answer(self, data: bytes, peer: str | None) -> Answer | None:
         """Answer the request in `data`; None leaves it to the other lane."""
         began = time.perf_counter()
-        request = plain(data)
-        if request is None:
-            return None
-        line, head = request
         now = self._clock()
-        decided = self._judge.decided(line, head, now)
-        if decided is None:
-            return None
-        decision = time.perf_counter() - began
-        prepared = self._prepared(line, head, decided, now)
-        if prepared is None:
-            return None
+        ready = self._lately.get(data, now)
+        if ready is not None and self._judge.holds(ready.decided, now):
+            decision = time.perf_counter() - began
+        else:
+            request = plain(data)
+            decided = self._judge.decided(*request, now) if request is not None else None
+            if request is None or decided is None:
+                return None
+            decision = time.perf_counter() - began
+            ready = self._made(data, *request, decided, now)
+            if ready is None:
+                return None
+        _, head, prepared = ready
         request_id = self._request_ids.choose(head.request_id, peer)
         address = peer if head.forwarded is None else self._proxies.client(peer, head.forwarded)
         sent = b"%bX-Request-Id: %b\r\n\r\n" % (prepared.head, request_id.encode())
@@ -92,15 +94,15 @@ class Lane:
         feed = self._feeding.feed(*wanted, ready) if self._feeding is not None else None
         return feed or Pumped(self._storage, wanted, ready, begin)
 
-    def _prepared(self, line: bytes, head: Head, decided: Decided, now: float) -> Prepared | None:
-        """Make the answer, or take the one that was made in the same second."""
-        found = self._lately.get(decided, head, now)
-        if found is None:
-            found = self._prepare(line, head, decided, now)
-            if found is not None and not isinstance(found.body, Wanted):
-                # What has to be waited for now may be there at once the next time.
-                self._lately.keep(decided, head, found)
-        return found
+    def _made(self, data: bytes, line: bytes, head: Head, decided: Decided, now: float) -> Ready | None:
+        """Make the answer, and keep it for those who ask the same within the second."""
+        prepared = self._prepare(line, head, decided, now)
+        if prepared is None:
+            return None
+        ready = Ready(decided, head, prepared)
+        if not isinstance(prepared.body, Wanted):  # what has to be waited for now may be there at once the next time
+            self._lately.keep(data, ready)
+        return ready
 
     def _prepare(self, line: bytes, head: Head, decided: Decided, now: float) -> Prepared | None:
         sent, target, _ = line.decode().split(" ")

@@ -16,6 +16,7 @@ from policies.model import Caller, Grant
 
 MOST_KEPT: Final = 64 * 1024 * 1024  # bytes, nearly, of what is remembered; cookies can be long
 MOST_LATELY: Final = 4096  # answers of one second
+LONGEST_KEPT: Final = 2000  # bytes of a request whose answer is
 LET_GO_AFTER: Final = 1.0  # seconds
 DECISION_SIZE: Final = 2500  # bytes, nearly, of a decision and its heads
 
@@ -66,25 +67,36 @@ class Decided:
         return found
 
 
+class Ready(NamedTuple):
+    """An answer to the very same bytes, good while its decision is."""
+
+    decided: Decided
+    head: Head
+    prepared: Prepared
+
+
 class Lately:
-    """The answers made in one second: they tell the time, and must not hold bytes for longer that should make room."""
+    """The answers made in one second, by the request as it was sent.
+
+    They tell the time, and must not hold bytes for longer that should make room.
+    """
 
     def __init__(self) -> None:
         self._second = 0
-        self._answers: dict[tuple[Decided, Head], Prepared] = {}
+        self._answers: dict[bytes, Ready] = {}
 
-    def get(self, decided: Decided, head: Head, now: float) -> Prepared | None:
+    def get(self, data: bytes, now: float) -> Ready | None:
         if int(now) != self._second:
             self._second = int(now)
             self._answers.clear()
-        return self._answers.get((decided, head))
+        return self._answers.get(data)
 
-    def keep(self, decided: Decided, head: Head, prepared: Prepared) -> None:
+    def keep(self, data: bytes, ready: Ready) -> None:
         """Keep what was just asked for in vain. It goes with the next second, or by itself where nobody asks again."""
         if not self._answers:
             asyncio.get_running_loop().call_later(LET_GO_AFTER, self._answers.clear)
-        if len(self._answers) < MOST_LATELY:
-            self._answers[decided, head] = prepared
+        if len(self._answers) < MOST_LATELY and len(data) <= LONGEST_KEPT:
+            self._answers[data] = ready
 
 
 class Records(Protocol):
@@ -109,12 +121,15 @@ class Decisions:
 
     def recall(self, asked: Asked, now: float) -> Decided | None:
         decided = self._decided.get(asked)
-        if decided is None or self._records is None:
-            return None
-        if now >= decided.until or self._records.peek(decided.asset.id) is not decided.asset:
+        if decided is not None and not self.holds(decided, now):
             self._decided.drop(asked)
             return None
         return decided
+
+    def holds(self, decided: Decided, now: float) -> bool:
+        """Tell whether a decision is good at this moment."""
+        asset = decided.asset
+        return self._records is not None and now < decided.until and self._records.peek(asset.id) is asset
 
     def keep(self, asked: Asked, decided: Decided) -> bool:
         """Remember a decision; False for a request that the lane does not read, or whose decision is not for all."""

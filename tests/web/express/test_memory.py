@@ -12,7 +12,7 @@ from gateway.delivery.conditions import UNCONDITIONAL
 from gateway.delivery.plan import DeliveryRules, represent
 from gateway.model import Asset
 from gateway.web.express import memory
-from gateway.web.express.memory import Asked, Decided, Decisions, Lately, Prepared
+from gateway.web.express.memory import Asked, Decided, Decisions, Lately, Prepared, Ready
 from gateway.web.express.requests import Head
 from gateway.web.observed import ASSET_ROUTE, Facts
 from policies.engine import decide
@@ -168,30 +168,30 @@ def test_long_cookies_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(kept) <= 3
 
 
-def prepared(data: bytes) -> tuple[Prepared, weakref.ref[memoryview]]:
+def ready(data: bytes) -> tuple[Ready, weakref.ref[memoryview]]:
     """An answer, and what tells whether the bytes that it shows are held by anybody."""
     view = memoryview(data)
     facts = Facts("GET", "/", ASSET_ROUTE, 200, "owner", len(data), None, "user", None)
-    return Prepared(b"", view, facts), weakref.ref(view)
+    return Ready(decided(asset()), HEAD, Prepared(b"", view, facts)), weakref.ref(view)
 
 
 async def test_an_answer_is_good_for_its_second_and_holds_no_bytes_in_the_next() -> None:
-    lately, made, other = Lately(), decided(asset()), decided(asset())
-    answer, held = prepared(b"bytes")
-    assert lately.get(made, HEAD, NOW) is None
-    lately.keep(made, HEAD, answer)
-    assert lately.get(made, HEAD, NOW + 0.9) is answer
-    assert lately.get(other, HEAD, NOW) is None
+    lately = Lately()
+    answer, held = ready(b"bytes")
+    assert lately.get(b"GET /a", NOW) is None
+    lately.keep(b"GET /a", answer)
+    assert lately.get(b"GET /a", NOW + 0.9) is answer
+    assert lately.get(b"GET /b", NOW) is None
     del answer
-    assert lately.get(other, HEAD, NOW + 1) is None
+    assert lately.get(b"GET /b", NOW + 1) is None
     assert held() is None
 
 
 async def test_an_answer_lets_go_of_its_bytes_where_nobody_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "LET_GO_AFTER", 0.0)
     lately = Lately()
-    answer, held = prepared(b"bytes")
-    lately.keep(decided(asset()), HEAD, answer)
+    answer, held = ready(b"bytes")
+    lately.keep(b"GET /a", answer)
     del answer
     assert held() is not None
     async with asyncio.timeout(10):
@@ -201,7 +201,7 @@ async def test_an_answer_lets_go_of_its_bytes_where_nobody_asks_again(monkeypatc
 
 async def test_the_answers_of_one_second_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MOST_LATELY", 2)
-    lately, made = Lately(), [decided(asset()) for _ in range(3)]
-    for each in made:
-        lately.keep(each, HEAD, prepared(b"bytes")[0])
-    assert [lately.get(each, HEAD, 0.0) is not None for each in made] == [True, True, False]
+    lately, requests = Lately(), [b"x" * (memory.LONGEST_KEPT + 1), b"GET /a", b"GET /b", b"GET /c"]
+    for request in requests:
+        lately.keep(request, ready(b"bytes")[0])
+    assert [lately.get(request, 0.0) is not None for request in requests] == [False, True, True, False]
