@@ -63,6 +63,7 @@ class Fetch:
         self._claimed: deque[_Claimed] = deque()
         self._claiming: asyncio.Task[None] | None = None
         self._is_private = False
+        self._trouble: Exception = Abandoned()
         self.next = span.start
         known.sources.add(self)
         self.task: asyncio.Task[None]
@@ -70,6 +71,8 @@ class Fetch:
     def begin(self, part: Part | None, *, is_young: bool = False) -> Fill:
         fill = self._take_on(part, is_young=is_young)
         self.task = asyncio.create_task(self._run())
+        # Not in its own hands: a task that is cancelled before its first step never takes one.
+        self.task.add_done_callback(self._ended)
         return fill
 
     def goes_on_with(self, index: int) -> bool:
@@ -84,7 +87,6 @@ class Fetch:
         return nearly or asked_for or any(self._known.wants(claimed.index) for claimed in self._claimed)
 
     async def _run(self) -> None:
-        trouble: Exception = Abandoned()
         known = self._known
         wanted = range(self._first * known.slice_bytes, min((self._last + 1) * known.slice_bytes, known.size))
         try:
@@ -95,11 +97,13 @@ class Fetch:
                     if not await self._take(memoryview(buffer)):
                         break
                 else:
-                    trouble = StorageFault("The storage sent too few bytes")
+                    self._trouble = StorageFault("The storage sent too few bytes")
         except Exception as error:  # noqa: BLE001 - every reader gets it, and each answers for itself
-            trouble = error
+            self._trouble = error
         finally:
-            await self._end(trouble)
+            if self._claiming is not None:
+                self._claiming.cancel()
+                await asyncio.wait({self._claiming})
 
     def _read(self, wanted: range) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
         placing = self._keeping.placing
@@ -218,16 +222,13 @@ class Fetch:
         known.pulse()
         return fill
 
-    async def _end(self, trouble: Exception) -> None:
-        if self._claiming is not None:
-            self._claiming.cancel()
-            await asyncio.wait({self._claiming})
+    def _ended(self, _: asyncio.Task[None]) -> None:
         self._known.sources.discard(self)
         for claimed in self._claimed:
             if claimed.part is not None:
                 self._keeping.give_up(claimed.part)
             self._known.fills.pop(claimed.index, None)
-            claimed.fill.fail(trouble)
+            claimed.fill.fail(self._trouble)
         self._known.pulse()
 
 
@@ -244,6 +245,7 @@ class Following:
         self.fill = known.fills[index] = Fill(followed.length, followed.view)
         known.sources.add(self)
         self.task = asyncio.create_task(self._run())
+        self.task.add_done_callback(self._ended)
 
     def goes_on_with(self, index: int) -> bool:  # noqa: ARG002 - one slice is all it brings
         return False
@@ -252,19 +254,20 @@ class Following:
         return self.fill.is_asked_for or self._known.wants(self._index)
 
     async def _run(self) -> None:
-        known, fill, followed = self._known, self.fill, self._followed
-        try:
-            while not self._look() and not followed.is_orphaned():  # noqa: ASYNC110 - between processes no event does
-                await asyncio.sleep(_LOOK_AGAIN)
-            if self._look():
-                self._keep(known, self._index, Mapped(followed.view, followed.name))
-        finally:
-            followed.close()
-            known.sources.discard(self)
-            known.fills.pop(self._index, None)
-            if not fill.is_over:
-                fill.fail(Abandoned())
-            known.pulse()
+        followed = self._followed
+        while not self._look() and not followed.is_orphaned():  # noqa: ASYNC110 - between processes no event does
+            await asyncio.sleep(_LOOK_AGAIN)
+        if self._look():
+            self._keep(self._known, self._index, Mapped(followed.view, followed.name))
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        known = self._known
+        self._followed.close()
+        known.sources.discard(self)
+        known.fills.pop(self._index, None)
+        if not self.fill.is_over:
+            self.fill.fail(Abandoned())
+        known.pulse()
 
     def _look(self) -> bool:
         filled = self._followed.filled()

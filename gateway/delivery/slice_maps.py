@@ -135,6 +135,7 @@ class SliceMaps:
                 self._forget_known(left)
         else:
             known.slices[index] = found
+            known.forget_private()
         return found
 
     def remember(self, known: Known, index: int, found: Mapped) -> None:

@@ -39,9 +39,9 @@ class Young:
 
     def memory(self, length: int) -> bytearray:
         """Give memory for a slice; that of one which has left, once nobody reads it, saves clearing new one."""
-        while self._spare:
+        while self._spare and len(self._spare[0]) == length:
             spare = self._spare.popleft()
-            if len(spare) == length and _is_free(spare):
+            if _is_free(spare):
                 return spare
         return bytearray(length)
 

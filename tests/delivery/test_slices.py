@@ -10,11 +10,12 @@ import pytest
 from gateway.clock import system_clock
 from gateway.delivery.slices import Slices, cached
 from gateway.errors import CannotStart, StorageFault
-from gateway.storage import Presigning, Resident, Storage, Unfinished
+from gateway.storage import Feeding, Presigning, Resident, Storage, Unfinished
 from gateway.storage.memory import MemoryStorage
 from policies.model import Action, Grant
 from tests.delivery.remote import SLICE, Remote, at_rest, cache_settings, files_in, object_in, sized, slices_over
 from tests.storage.test_contract import (  # noqa: F401 - they run here once more, on the storage below
+    test_a_feed_says_what_is_wrong_and_is_silent_once_closed,
     test_a_grant_for_another_action_opens_nothing,
     test_a_grant_without_version_reads_what_is_there,
     test_a_list_is_in_the_order_of_the_keys_bytes,
@@ -30,6 +31,7 @@ from tests.storage.test_contract import (  # noqa: F401 - they run here once mor
     test_reading_what_is_not_there_fails_before_the_first_byte,
     test_stat_and_list_tell_what_commit_told,
     test_wanting_more_than_there_is_fails_before_the_first_byte,
+    test_what_is_fed_is_what_would_be_read,
     test_what_was_written_is_read_whole,
 )
 from tests.support.storage import content, get, grant_for
@@ -203,6 +205,7 @@ async def test_the_cache_stands_before_remote_storages_alone_and_only_when_it_is
     joined = await cached(remote, cache_settings(tmp_path), system_clock)
     assert isinstance(joined, Slices)
     assert isinstance(joined, Resident)
+    assert isinstance(joined, Feeding)
     assert isinstance(joined, Unfinished)
     assert not isinstance(joined, Presigning)
     await joined.close()

@@ -9,6 +9,7 @@ import math
 import os
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from hypothesis import strategies as st
 from gateway.clock import system_clock
 from gateway.errors import StorageFault
 from gateway.families import members
-from gateway.storage import Copying, Resident, Storage, Stored, Unfinished
+from gateway.storage import Buffer, Copying, Feeding, Placing, Resident, Storage, Stored, Unfinished
 from policies.model import Action
 from tests.conftest import S3_SERVERS
-from tests.support.storage import NEED_A_SERVER, SANDBOXES, content, get, grant_for, keys, put
+from tests.support.storage import NEED_A_SERVER, SANDBOXES, Runway, content, get, grant_for, keys, put
 
 KEY = "ab/abcdef"
 KIB = 1024
@@ -355,6 +356,66 @@ async def test_what_is_resident_is_what_would_be_read(storage: Storage) -> None:
         view = storage.resident(grant, wanted)
         assert view is not None
         assert bytes(view) == data[wanted.start : wanted.stop]
+
+
+@pytest.mark.parametrize("wanted", [each for each in RANGES.values() if each])
+async def test_what_is_fed_is_what_would_be_read(storage: Storage, wanted: range) -> None:
+    if not isinstance(storage, Feeding):
+        return  # it need not be
+    data = content("fed", SIZE)
+    grant = grant_for(await put(storage, KEY, data))
+    sized = replace(grant, subject=replace(grant.subject, size=SIZE))
+    for _ in range(2):  # cold and warm
+        ready, pieces, left = asyncio.Event(), list[Buffer](), len(wanted)
+        feed = storage.feed(sized, wanted, ready.set)
+        assert feed is not None
+        while left:
+            ready.clear()
+            piece = feed.take()
+            if piece is None:
+                await ready.wait()
+                continue
+            pieces.append(piece)
+            left -= len(piece)
+        feed.close()
+        assert b"".join(pieces) == data[wanted.start : wanted.stop]
+
+
+async def test_a_feed_says_what_is_wrong_and_is_silent_once_closed(storage: Storage) -> None:
+    if not isinstance(storage, Feeding):
+        return  # it need not be
+    stored = await put(storage, KEY, content("fed", SIZE))
+    for wrong in (grant_for(stored, version="never-was"), grant_for(Stored("no/nothing", 5, "v", 0.0))):
+        ready = asyncio.Event()
+        feed = storage.feed(replace(wrong, subject=replace(wrong.subject, size=SIZE)), range(5), ready.set)
+        assert feed is not None
+        assert feed.take() is None
+        await ready.wait()
+        with pytest.raises(StorageFault):
+            feed.take()
+        feed.close()
+    calls: list[None] = []
+    grant = grant_for(stored)
+    feed = storage.feed(
+        replace(grant, subject=replace(grant.subject, size=SIZE)), range(SIZE), lambda: calls.append(None)
+    )
+    assert feed is not None
+    assert feed.take() is None
+    feed.close()
+    assert await get(storage, grant, range(5)) == content("fed", 5)
+    assert calls == []
+
+
+@pytest.mark.parametrize("wanted", [each for each in RANGES.values() if each])
+async def test_bytes_land_where_they_are_wanted_and_are_handed_out_as_well(storage: Storage, wanted: range) -> None:
+    if not isinstance(storage, Placing):
+        return  # it need not be
+    data = content("placed", SIZE)
+    stored = await put(storage, KEY, data)
+    runway = Runway(SIZE)
+    async with storage.read_into(grant_for(stored), wanted, runway) as buffers:
+        assert b"".join([bytes(buffer) async for buffer in buffers]) == data[wanted.start : wanted.stop]
+    runway.check(data, wanted)
 
 
 async def test_nothing_is_resident_that_could_not_be_read(storage: Storage) -> None:

@@ -8,6 +8,7 @@ import uvloop
 
 from gateway.errors import AssetgateError, StorageFault, StorageTimeout, StorageUnavailable
 from gateway.storage import Storage
+from gateway.storage.s3 import S3Storage
 from tests.storage.faulty import DATA, KEY, grant, opened
 from tests.support.s3_faults import (
     Exchange,
@@ -26,7 +27,7 @@ from tests.support.s3_faults import (
     reset,
     reset_after,
 )
-from tests.support.storage import content, get
+from tests.support.storage import Runway, content, get
 
 WANTED = range(1000, 280_000)
 
@@ -50,8 +51,8 @@ async def in_nonsense_chunks(exchange: Exchange) -> None:
     await exchange.send(head + b"5\r\n" + exchange.wanted[:5] + b"\r\nnonsense")
 
 
-async def read_into(received: bytearray, storage: Storage) -> None:
-    async with storage.read(grant(), WANTED) as buffers:
+async def read_into(received: bytearray, storage: S3Storage, runway: Runway) -> None:
+    async with storage.read_into(grant(), WANTED, runway) as buffers:
         async for buffer in buffers:
             received += buffer
 
@@ -91,6 +92,20 @@ async def test_what_can_be_mended_gives_the_right_bytes(server: FaultyS3, faulty
     assert not server.faults
 
 
+@pytest.mark.parametrize("holes", [0, 50_000], ids=["room for all", "room for a half"])
+@pytest.mark.parametrize("faults", RIGHT.values(), ids=RIGHT)
+async def test_what_can_be_mended_lands_right(
+    server: FaultyS3, faulty: S3Storage, faults: list[Fault], holes: int
+) -> None:
+    server.faults.extend(faults)
+    runway = Runway(len(DATA), holes=holes)
+    async with faulty.read_into(grant(), WANTED, runway) as buffers:
+        assert b"".join([bytes(buffer) async for buffer in buffers]) == DATA[WANTED.start : WANTED.stop]
+    runway.check(DATA, WANTED)
+    if not faults:
+        assert runway.landed_at
+
+
 WRONG: dict[str, tuple[type[AssetgateError], list[Fault]]] = {
     "SlowDown for good": (StorageUnavailable, [SLOW_DOWN] * 4),
     "resets for good": (StorageUnavailable, [reset] * 4),
@@ -122,13 +137,15 @@ WRONG: dict[str, tuple[type[AssetgateError], list[Fault]]] = {
 
 @pytest.mark.parametrize(("error", "faults"), WRONG.values(), ids=WRONG)
 async def test_what_cannot_be_mended_fails_before_the_first_byte(
-    server: FaultyS3, faulty: Storage, error: type[AssetgateError], faults: list[Fault]
+    server: FaultyS3, faulty: S3Storage, error: type[AssetgateError], faults: list[Fault]
 ) -> None:
     server.faults.extend(faults)
+    runway = Runway(len(DATA))
     with pytest.raises(error) as raised:
-        async with faulty.read(grant(), WANTED):
+        async with faulty.read_into(grant(), WANTED, runway):
             pytest.fail("it was opened")
     assert type(raised.value) is error
+    assert runway.landed_at == []
     assert not server.faults
     assert await get(faulty, grant(), WANTED) == DATA[WANTED.start : WANTED.stop]
 
@@ -148,12 +165,13 @@ BROKEN: dict[str, tuple[type[AssetgateError], list[Fault]]] = {
 
 @pytest.mark.parametrize(("error", "faults"), BROKEN.values(), ids=BROKEN)
 async def test_what_breaks_off_for_good_is_never_passed_off_as_complete(
-    server: FaultyS3, faulty: Storage, error: type[AssetgateError], faults: list[Fault]
+    server: FaultyS3, faulty: S3Storage, error: type[AssetgateError], faults: list[Fault]
 ) -> None:
     server.faults.extend(faults)
-    received = bytearray()
+    received, runway = bytearray(), Runway(len(DATA))
     with pytest.raises(error):
-        await read_into(received, faulty)
+        await read_into(received, faulty, runway)
+    runway.check(DATA, WANTED)
     assert received == DATA[WANTED.start : WANTED.start + len(received)]
     assert len(received) <= len(WANTED)
     assert not server.faults
@@ -200,7 +218,7 @@ async def test_a_server_that_hangs_in_the_middle_is_late_for_the_iterator(server
         server.faults.append(hang_after(100_000))
         received = bytearray()
         with pytest.raises(StorageTimeout):
-            await read_into(received, storage)
+            await read_into(received, storage, Runway(len(DATA)))
         assert received == DATA[1000 : 1000 + 100_000]
 
 

@@ -75,6 +75,32 @@ def aws_environment(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(kept)
 
 
+class Runway:
+    """A `Landing` with memory for one object, or none in every other stretch of it."""
+
+    def __init__(self, size: int, *, holes: int = 0) -> None:
+        self.landed_at: list[range] = []
+        self._memory = memoryview(bytearray(size))
+        self._holes = holes  # bytes of each stretch
+
+    def room(self, position: int) -> memoryview | None:
+        if not self._holes:
+            return self._memory[position:]
+        stretch = position // self._holes
+        return None if stretch % 2 else self._memory[position : (stretch + 1) * self._holes]
+
+    def landed(self, position: int, count: int) -> None:
+        self.landed_at.append(range(position, position + count))
+
+    def check(self, data: bytes, wanted: range) -> None:
+        """Prove that what landed is of the object, within what was wanted, and that nothing else was touched."""
+        for landed in self.landed_at:
+            assert wanted.start <= landed.start < landed.stop <= wanted.stop
+            assert self._memory[landed.start : landed.stop] == data[landed.start : landed.stop]
+        touched = {position for landed in self.landed_at for position in landed}
+        assert not any(byte for position, byte in enumerate(self._memory) if position not in touched)
+
+
 # A member of the family that is not in here fails the contract.
 SANDBOXES: dict[str, Sandbox] = {"file": file_sandbox, "memory": memory_sandbox, "s3": s3_sandbox}
 
