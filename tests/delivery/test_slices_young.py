@@ -58,6 +58,18 @@ async def test_a_scan_of_what_is_read_once_leaves_the_disk_alone_and_little_in_m
     assert parts_in(tmp_path) == []
 
 
+async def test_memory_that_somebody_still_reads_is_not_used_again(tmp_path: Path) -> None:
+    remote = Remote()
+    objects = [object_in(remote, f"ab/{number:03}", SLICE) for number in range(40)]
+    held = []
+    async with slices_over(remote, tmp_path, admit_after=2, memory_bytes=2 * SLICE) as slices:
+        for grant, data in objects:
+            assert await get(slices, grant, range(SLICE)) == data
+            view = slices.resident(grant, range(5, SLICE - 5)) if len(held) % 3 else None
+            held.append((view, data))
+    assert all(view is None or bytes(view) == data[5 : SLICE - 5] for view, data in held)
+
+
 @pytest.mark.parametrize("memory", [0, SLICE, 3 * SLICE])
 async def test_less_memory_than_an_object_needs_is_no_trouble(tmp_path: Path, memory: int) -> None:
     remote = Remote()

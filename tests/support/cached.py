@@ -86,9 +86,10 @@ class OnS3:
 
 
 @asynccontextmanager
-async def on_s3(lane: str, folder: Path, **s3: Any) -> AsyncIterator[OnS3]:
+async def on_s3(lane: str, folder: Path, *, admit_after: int = 1, **s3: Any) -> AsyncIterator[OnS3]:
     """Run both; between attempts at the server no time is lost. `s3` are settings of that table."""
     limits = {f"s3.{name}": value for name, value in {"retry_delay": 0.0, **s3}.items()}
+    limits["cache.admit_after"] = admit_after
     async with faulty_s3() as server:
         settings = {"storage": server.url, "cache.path": str(folder), **CACHE, **LANES[lane], **limits}
         with aws_environment(KEYS):

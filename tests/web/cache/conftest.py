@@ -17,10 +17,15 @@ def lane(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=LANES)
+# Slices are received into files, and where objects are read for the first time, into memory.
+KEPT = {**{f"{lane}, on the disk": (lane, 1) for lane in LANES}, "express, in memory": ("express", 1000)}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=KEPT.values(), ids=KEPT)
 async def on_faulty_s3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OnS3]:
     """A gateway for a whole module: what one test leaves behind is what the next one meets."""
-    async with on_s3(request.param, tmp_path_factory.mktemp("slices")) as running:
+    lane, admit_after = request.param
+    async with on_s3(lane, tmp_path_factory.mktemp("slices"), admit_after=admit_after) as running:
         yield running
 
 
