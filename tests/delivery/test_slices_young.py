@@ -62,7 +62,7 @@ async def test_memory_that_somebody_still_reads_is_not_used_again(tmp_path: Path
     remote = Remote()
     objects = [object_in(remote, f"ab/{number:03}", SLICE) for number in range(40)]
     held = []
-    async with slices_over(remote, tmp_path, admit_after=2, memory_bytes=2 * SLICE) as slices:
+    async with slices_over(remote, tmp_path, admit_after=1000, memory_bytes=2 * SLICE) as slices:
         for grant, data in objects:
             assert await get(slices, grant, range(SLICE)) == data
             view = slices.resident(grant, range(5, SLICE - 5)) if len(held) % 3 else None
