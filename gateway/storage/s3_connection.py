@@ -134,6 +134,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no instances of it
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - we know how much there is to come
+        self._place = None  # a read that brought nothing has left it
         if self._landing is not None and self._left:
             place = self._landing.room(self._at)
             self._place = place[: min(self._left, MOST_AT_ONCE)] if place is not None else None
