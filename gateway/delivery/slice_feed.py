@@ -11,8 +11,8 @@ from gateway.delivery.slice_files import Mapped
 from gateway.delivery.slice_fills import Abandoned, Fill, Known, Ticket
 from policies.model import Grant
 
-# Bytes of one piece: large enough to outweigh the loop's work for it, small enough to be fair. It is what went out
-# fastest by far when measured, twice and half as much did not.
+# Bytes of one piece: large enough to outweigh the loop's work for it, small enough to be fair. Half as many went out a
+# tenth slower when measured, twice as many no faster.
 STEP: Final = 512 * 1024
 
 

@@ -18,7 +18,7 @@ from gateway.web.express.requests import body_owed
 from gateway.web.observed import Note
 
 ONE_WRITE: Final = 256 * 1024  # bytes of a body that go out with their head
-STEP: Final = 512 * 1024  # bytes a write of a larger one: neither half nor twice as many went out as fast
+STEP: Final = 512 * 1024  # bytes a write of a larger one
 MOST_BEHIND: Final = 64 * 1024  # bytes kept of what comes while an answer is on its way
 
 log = logging.getLogger("assetgate.web")
