@@ -7,6 +7,7 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from gateway.delivery import slice_files
@@ -70,9 +71,9 @@ class SliceCache:
                 return None
             self._begin(known, grant, index, last)
 
-    def count(self, known: Known, index: int, got: Mapped, *, is_begun: bool) -> None:
-        """Take note that a slice was come to, and begun at its beginning or not."""
-        if is_begun:
+    def count(self, known: Known, index: int, got: Mapped, *, is_hit: bool) -> None:
+        """Take note that a reader came to a slice; it is no hit where it only goes on with it."""
+        if is_hit:
             self._maps.hit(got)
         if got.is_young and known.is_admitted:
             self.promote(known, index, got)
@@ -192,7 +193,8 @@ class SliceCache:
                 self._maps.remember(known, index, found)
                 return
             claimed = await self._claim_in_thread(known, index, self._store.ledger.position)
-            if known.wants(index):
+            is_coming = index in known.slices or index in known.fills  # a fetch of ours went on with it meanwhile
+            if known.wants(index) and not is_coming:
                 self._bring(known, grant, index, last, claimed)
             else:
                 self._let_go(claimed)
@@ -257,7 +259,9 @@ class SliceCache:
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            await asyncio.wait({done})
+            while not done.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({done})
             raise
 
 

@@ -38,12 +38,13 @@ class SliceFeed:
         self._stop = wanted.stop
         self._ready: Callable[[], None] | None = ready
         self._begun = begun
-        self._counts = begun is not None
+        self._is_new = True
         self._got: Mapped | Fill | None = None  # the slice that is read out of
         self._trouble: BaseException | None = None
         size = known.slice_bytes
         self._ticket = Ticket(wanted.start // size, (wanted.stop - 1) // size)
         known.tickets.add(self._ticket)
+        known.pulse()  # a fetch may wait for a reader just here
 
     def take(self) -> memoryview | None:
         known = self._known
@@ -62,9 +63,9 @@ class SliceFeed:
             self._position += end - start
             if end == whole:
                 self._got = None
-            if self._begun is not None:
-                begun, self._begun = self._begun, None
-                begun()
+            if self._is_new and self._begun is not None:
+                self._begun()
+            self._is_new = False
             return got.view[start:end]
         return None
 
@@ -77,7 +78,7 @@ class SliceFeed:
             await asyncio.wait(ended)
 
     def _leave(self) -> list[asyncio.Task[None]]:
-        self._ready = self._begun = self._got = None
+        self._ready = self._got = None
         return self._known.leave(self._ticket, satisfied=self._position >= self._stop)
 
     def _next(self, index: int, start: int) -> Mapped | Fill | None:
@@ -88,8 +89,8 @@ class SliceFeed:
             self._ticket.position = index
             self._known.pulse()  # a fetch may wait for us
         got = self._got = self._cache.look(self._known, self._grant, index, self._ticket.last, self)
-        if self._counts and isinstance(got, Mapped):
-            self._cache.count(self._known, index, got, is_begun=not start)
+        if self._begun is not None and isinstance(got, Mapped):
+            self._cache.count(self._known, index, got, is_hit=not start)
         return got
 
     def _filled(self, fill: Fill, start: int) -> int | None:

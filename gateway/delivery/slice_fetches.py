@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from gateway.delivery.slice_files import Followed, Mapped, Part
 from gateway.delivery.slice_fills import EMPTY, Abandoned, Fill, Known, next_call
-from gateway.errors import StorageFault
+from gateway.errors import AssetgateError, StorageFault
 from gateway.storage import Buffer, Placing, Storage
 from policies.model import Grant
 
@@ -68,12 +68,11 @@ class Fetch:
         known.sources.add(self)
         self.task: asyncio.Task[None]
 
-    def begin(self, part: Part | None, *, is_young: bool = False) -> Fill:
-        fill = self._take_on(part, is_young=is_young)
+    def begin(self, part: Part | None, *, is_young: bool = False) -> None:
+        self._take_on(part, is_young=is_young)
         self.task = asyncio.create_task(self._run())
         # Not in its own hands: a task that is cancelled before its first step never takes one.
         self.task.add_done_callback(self._ended)
-        return fill
 
     def goes_on_with(self, index: int) -> bool:
         return index == self.next <= self._last
@@ -99,7 +98,8 @@ class Fetch:
                 else:
                     self._trouble = StorageFault("The storage sent too few bytes")
         except Exception as error:  # noqa: BLE001 - every reader gets it, and each answers for itself
-            self._trouble = error
+            # Its frames hold the bytes that were read last; of what we raised ourselves they tell nothing.
+            self._trouble = error.with_traceback(None) if isinstance(error, AssetgateError) else error
         finally:
             if self._claiming is not None:
                 self._claiming.cancel()
@@ -138,6 +138,8 @@ class Fetch:
             data = data[len(piece) :]
             if claimed.taken == claimed.fill.length:
                 await self._finish(claimed)
+                if not self.is_of_use():
+                    return False
         return bool(self._claimed) or self.next <= self._last
 
     async def _write(self, claimed: _Claimed, piece: memoryview) -> None:
@@ -162,8 +164,8 @@ class Fetch:
         else:
             known.slices[claimed.index] = Mapped(claimed.fill.view, b"")
             known.forget_private()
-        del known.fills[claimed.index]
         self._claimed.popleft()
+        known.remove(claimed.index, claimed.fill)
         if not self._claimed and self._claiming is not None:
             await asyncio.wait({self._claiming})
         self._claim_ahead()
@@ -176,7 +178,7 @@ class Fetch:
         known = self._known
         if self._claiming is not None or len(self._claimed) > AHEAD or self.next > self._last or not self._is_wanted():
             return
-        if self.next in known.slices or self.next in known.fills:
+        if self.next in known.slices or self.next in known.fills or self.next in known.opening:
             self._last = self.next - 1
         elif not known.is_admitted:
             self._take_on(None, is_young=True)
@@ -213,22 +215,22 @@ class Fetch:
             await asyncio.wait({self._claiming})
         return bool(self._claimed)
 
-    def _take_on(self, part: Part | None, *, is_young: bool = False) -> Fill:
+    def _take_on(self, part: Part | None, *, is_young: bool = False) -> None:
         known, index = self._known, self.next
         fill = Fill(known.length_of(index), EMPTY if part is None else part.view, self._keeping.memory)
         known.fills[index] = fill
         self._claimed.append(_Claimed(index, fill, part, is_young))
         self.next = index + 1
         known.pulse()
-        return fill
 
     def _ended(self, _: asyncio.Task[None]) -> None:
         self._known.sources.discard(self)
         for claimed in self._claimed:
             if claimed.part is not None:
                 self._keeping.give_up(claimed.part)
-            self._known.fills.pop(claimed.index, None)
+            self._known.remove(claimed.index, claimed.fill)
             claimed.fill.fail(self._trouble)
+        self._claimed.clear()
         self._known.pulse()
 
 
@@ -264,7 +266,7 @@ class Following:
         known = self._known
         self._followed.close()
         known.sources.discard(self)
-        known.fills.pop(self._index, None)
+        known.remove(self._index, self.fill)
         if not self.fill.is_over:
             self.fill.fail(Abandoned())
         known.pulse()

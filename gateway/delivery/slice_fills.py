@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -10,6 +11,8 @@ from typing import Final, Protocol
 from gateway.delivery.slice_files import Mapped
 
 Key = tuple[str, str]  # an object's key and version
+
+log = logging.getLogger("assetgate.slices")
 
 EMPTY: Final = memoryview(b"")
 
@@ -46,7 +49,10 @@ class Fill:
         self.filled = filled
         waiting, self.waiting = self.waiting, []
         for wake in waiting:
-            wake()
+            try:
+                wake()
+            except Exception:  # one reader's trouble is not the others'
+                log.exception("a reader failed")
 
     def room(self, position: int) -> memoryview:
         """Our own memory from a position on, to receive bytes into."""
@@ -125,6 +131,11 @@ class Known:
         """Tell whether a fetch that waits for its readers will go on with this slice."""
         return any(source.goes_on_with(index) for source in self.sources)
 
+    def remove(self, index: int, fill: Fill) -> None:
+        """Take out a fill that is over, unless another took its place."""
+        if self.fills.get(index) is fill:
+            del self.fills[index]
+
     def pulse(self) -> None:
         if self.waiting:
             self.waiting = woken(self.waiting)
@@ -141,7 +152,8 @@ class Known:
         self.forget_private()
         useless = [source.task for source in self.sources if not source.is_of_use()]
         for task in useless:
-            task.cancel()
+            if not task.cancelling():  # a second time would break off what it frees
+                task.cancel()
         self.pulse()
         return useless
 

@@ -26,7 +26,7 @@ class SliceMaps:
     """The maps, a bounded number of them, and the objects that they and the readers belong to."""
 
     def __init__(self, store: SliceStore, slice_bytes: int, window: int, young_bytes: int) -> None:
-        self.young = Young(young_bytes)
+        self.young = Young(young_bytes, slice_bytes)
         self.known: dict[Key, Known] = {}
         self._store = store
         self._slice_bytes = slice_bytes

@@ -8,48 +8,59 @@ from typing import Final
 from gateway.delivery.slice_files import Mapped
 from gateway.delivery.slice_fills import Known
 
-_MOST_SPARE: Final = 16  # slices that have left and whose memory may be used again
+_SPARE: Final = 16  # the part of the capacity, one of so many, for the memory of slices that have left
 
 
 class Young:
     """A queue of bounded bytes before the queues of the disk. What leaves it at its end is forgotten."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, slice_bytes: int) -> None:
         self._capacity = capacity
-        self.bytes = 0
+        self._slice_bytes = slice_bytes
+        self._bytes = 0
         self._slices: OrderedDict[tuple[Known, int], Mapped] = OrderedDict()
-        self._spare: deque[bytearray] = deque(maxlen=_MOST_SPARE)
+        self._most_spare = capacity // slice_bytes // _SPARE
+        self._spare: deque[bytearray] = deque()
+
+    @property
+    def bytes(self) -> int:
+        """What all of it takes."""
+        return self._bytes + len(self._spare) * self._slice_bytes
 
     def add(self, known: Known, index: int, found: Mapped) -> list[Known]:
         """Take a slice in; return the objects of which others had to leave for it."""
         found.is_young = True
         known.slices[index] = found
         self._slices[known, index] = found
-        self.bytes += found.length
+        self._bytes += found.length
         left: list[Known] = []
         while self.bytes > self._capacity:
             (oldest, at), slice_ = next(iter(self._slices.items()))
             self.take(oldest, at)
             slice_.is_young = False
-            if isinstance(slice_.view.obj, bytearray):
-                self._spare.append(slice_.view.obj)
+            self._spare_memory(slice_)
             oldest.forget_private()
             left.append(oldest)
         return left
 
     def memory(self, length: int) -> bytearray:
         """Give memory for a slice; that of one which has left, once nobody reads it, saves clearing new one."""
-        while self._spare and len(self._spare[0]) == length:
+        while length == self._slice_bytes and self._spare:
             spare = self._spare.popleft()
             if _is_free(spare):
                 return spare
         return bytearray(length)
 
+    def _spare_memory(self, left: Mapped) -> None:
+        memory = left.view.obj
+        if len(self._spare) < self._most_spare and isinstance(memory, bytearray) and len(memory) == self._slice_bytes:
+            self._spare.append(memory)
+
     def take(self, known: Known, index: int) -> Mapped | None:
         """Take a slice out of the queue; whoever does decides what becomes of it."""
         found = self._slices.pop((known, index), None)
         if found is not None:
-            self.bytes -= found.length
+            self._bytes -= found.length
         return found
 
     def drop(self, known: Known) -> None:
@@ -61,7 +72,7 @@ class Young:
     def clear(self) -> None:
         self._slices.clear()
         self._spare.clear()
-        self.bytes = 0
+        self._bytes = 0
 
 
 def _is_free(memory: bytearray) -> bool:

@@ -93,7 +93,7 @@ class Slices:
             return None
         if found.is_young:
             self._note_read(known)
-        self._cache.count(known, index, found, is_begun=True)
+        self._cache.count(known, index, found, is_hit=True)
         return found.view[start:stop]
 
     def feed(self, grant: Grant, wanted: range, ready: Callable[[], None]) -> SliceFeed | None:

@@ -40,7 +40,8 @@ class Storage(Protocol):
     def read(self, grant: Grant, wanted: range) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
         """Open the bytes `wanted` (step 1) of the object that the grant names, as buffers in order.
 
-        Entering raises `StorageFault` when the object is missing, is another version or is shorter than `wanted`.
+        It raises `StorageFault`, entered at the latest, when the object is missing, is another version or is shorter
+        than `wanted`.
         Leaving at any point frees everything.
         """
         ...
@@ -90,7 +91,7 @@ class Placing(Protocol):
     def read_into(
         self, grant: Grant, wanted: range, landing: Landing | None
     ) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
-        """Do as `Storage.read`. What is received in one place is proved to be what was asked for before."""
+        """Do as `Storage.read`. Nothing lands before the head was checked: the bytes are of the version asked for."""
         ...
 
 

@@ -69,7 +69,7 @@ class S3Storage:
     ) -> AbstractAsyncContextManager[AsyncIterator[Buffer]]:
         key = self._key(grant)
         if not wanted:
-            return self._nothing(grant)
+            return self._nothing(grant, wanted)
         return Reading(self._source, key, grant.subject.version, wanted, landing)
 
     @asynccontextmanager
@@ -123,10 +123,10 @@ class S3Storage:
         return self._bucket.whole(grant.subject.locator)
 
     @asynccontextmanager
-    async def _nothing(self, grant: Grant) -> AsyncIterator[AsyncIterator[Buffer]]:
+    async def _nothing(self, grant: Grant, wanted: range) -> AsyncIterator[AsyncIterator[Buffer]]:
         """Look whether the object is there: no range can ask for nothing."""
         stored = await self.stat(grant.subject.locator)
-        if stored is None or grant.subject.version not in {"", stored.version}:
+        if stored is None or grant.subject.version not in {"", stored.version} or wanted.stop > stored.size:
             raise StorageFault
         yield _no_buffers()
 

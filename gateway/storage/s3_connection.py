@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -14,9 +15,10 @@ from gateway.storage import Buffer, Landing
 
 SCRATCH: Final = memoryview(bytearray(256 * 1024))  # where bytes arrive that have no other place; used within one call
 MOST_AT_ONCE: Final = 1024 * 1024  # bytes of one read: they are handed on while the processor's cache holds them
-MOST_HELD: Final = 1024 * 1024  # bytes that wait for a slow consumer before the server is kept waiting
+MOST_HELD: Final = 2 * 1024 * 1024  # bytes that wait for a slow consumer before the server is kept waiting
 RESUMED_AT: Final = MOST_HELD // 2
 LONGEST_HEAD: Final = 64 * 1024  # bytes
+_TICK: Final = 0.001  # seconds; uvloop's time goes by these
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _BEGIN_OF_HEAD: Final = b"HTTP/1."
 _INFORMATIONAL: Final = 200  # statuses below it announce the answer and are none
@@ -63,8 +65,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0  # the loop's time at which the wait is over
-        self._trouble: Exception | None = None
+        self._due = self._looks_at = 0.0  # the loop's time at which the wait is over, and that of the timer
+        self._trouble: Callable[[], Exception] | None = None  # made anew for each who meets it: it holds their frames
         self._answer: Answer | None = None
         self._head = b""
         self._begun = False
@@ -127,6 +129,7 @@ class Connection(asyncio.BufferedProtocol):
             self._read_on()
 
     def abort(self) -> None:
+        self._landing = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -149,13 +152,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def _received(self, data: Buffer) -> None:
         if not self._asked:
-            self._fail(Nonsense())  # such as a 408 to a connection that was idle for too long
+            self._fail(Nonsense)  # such as a 408 to a connection that was idle for too long
             return
         self._begun = True
         try:
             self._take(data)
         except (HttpParserError, HttpParserUpgrade, ValueError):
-            self._fail(Nonsense())
+            self._fail(Nonsense)
             return
         if self._held >= MOST_HELD and not self._paused and self._transport is not None:
             self._paused = True
@@ -166,7 +169,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - all ways to lose it are one to us
         if self._answer is not None and self._left is None and self._chunks is None and self._trouble is None:
             self._left = 0  # a body of no stated length ends with its connection
-        self._trouble = self._trouble or Broken(begun=self._begun)
+        self._trouble = self._trouble or partial(Broken, begun=self._begun)
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
@@ -241,7 +244,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _fail(self, trouble: Exception) -> None:
+    def _fail(self, trouble: Callable[[], Exception]) -> None:
         self._trouble = self._trouble or trouble
         self.abort()
         self._wake()
@@ -253,10 +256,10 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _wait(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
         if self._trouble is not None:
-            raise self._trouble
+            raise self._trouble()
         waiter = self._waiter = self._loop.create_future()
         self._due = self._loop.time() + timeout
-        if self._timer is None or self._timer.when() > self._due:
+        if self._timer is None or self._looks_at > self._due:
             self._set_timer()
         try:
             await waiter
@@ -267,13 +270,14 @@ class Connection(asyncio.BufferedProtocol):
         """Look when the time is over whether somebody still waits: few do, and a timer for each would cost more."""
         if self._timer is not None:
             self._timer.cancel()
+        self._looks_at = self._due
         self._timer = self._loop.call_at(self._due, self._expire)
 
     def _expire(self) -> None:
         self._timer = None
         if self._waiter is None or self._waiter.done():
             return
-        if self._loop.time() < self._due:
+        if self._loop.time() < self._due - _TICK:
             self._set_timer()
         else:
             self._waiter.set_exception(TimeoutError())

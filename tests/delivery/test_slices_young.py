@@ -60,13 +60,14 @@ async def test_a_scan_of_what_is_read_once_leaves_the_disk_alone_and_little_in_m
 
 async def test_memory_that_somebody_still_reads_is_not_used_again(tmp_path: Path) -> None:
     remote = Remote()
-    objects = [object_in(remote, f"ab/{number:03}", SLICE) for number in range(40)]
-    held = []
-    async with slices_over(remote, tmp_path, admit_after=1000, memory_bytes=2 * SLICE) as slices:
+    objects = [object_in(remote, f"ab/{number:03}", SLICE) for number in range(120)]
+    held: list[tuple[memoryview | None, bytes]] = []
+    async with slices_over(remote, tmp_path, admit_after=1000, memory_bytes=32 * SLICE) as slices:
         for grant, data in objects:
             assert await get(slices, grant, range(SLICE)) == data
             view = slices.resident(grant, range(5, SLICE - 5)) if len(held) % 3 else None
             held.append((view, data))
+            assert slices.told().memory <= 32 * SLICE
     assert all(view is None or bytes(view) == data[5 : SLICE - 5] for view, data in held)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.errors import AssetgateError
 from gateway.metrics import Metrics
-from gateway.storage import Feed
+from gateway.storage import Buffer, Feed
 from gateway.web.express.lane import Answer, Lane
 from gateway.web.express.memory import Wanted
 from gateway.web.express.refusals import refusal
@@ -111,6 +111,7 @@ class Front(asyncio.Protocol):
         self._feed: Feed | None = None
         self._size = 0  # bytes of its body
         self._sent = 0
+        self._head = b""  # that goes out before the first piece
         self._paused = False
         self._behind = b""  # what came while an answer was on its way
         self.active = True  # something came since the last look at idle connections
@@ -195,33 +196,35 @@ class Front(asyncio.Protocol):
         return True
 
     def _begin(self, answer: Answer, feed: Feed, size: int, request: bytes) -> None:
-        self._answer, self._feed, self._size, self._sent, self._request = answer, feed, size, 0, request
+        self._answer, self._feed, self._size, self._request = answer, feed, size, request
+        self._sent, self._head = 0, answer.head
         self._fronts.metrics.streams.inc()
         self._pour()
 
     def _pour(self) -> None:
         """Send what there is, as fast as the client takes it."""
-        while self._feed is not None and not self._paused and not self._transport.is_closing():
-            try:
+        try:
+            while self._feed is not None and not self._paused and not self._transport.is_closing():
                 piece = self._feed.take()
-            except Exception as trouble:  # noqa: BLE001 - a broken connection, or the other lane's words, say so
-                self._fail(trouble)
-                return
-            if piece is None:
-                return
-            if self._sent or self._answer is None:
-                self._transport.write(piece)
-            else:
-                self._transport.writelines((self._answer.head, piece))
-            self._sent += len(piece)
-            if self._sent == self._size:
-                self._finish(broken=False)
+                if piece is None:
+                    return
+                self._send(piece)
+        except Exception as trouble:  # noqa: BLE001 - a broken connection, or the other lane's words, say so
+            self._fail(trouble)
+
+    def _send(self, piece: Buffer) -> None:
+        self._sent += len(piece)
+        head, self._head = self._head, b""
+        if head:
+            self._transport.writelines((head, piece))
+        else:
+            self._transport.write(piece)
+        if self._sent == self._size:
+            self._finish(broken=False)
 
     def _fail(self, trouble: Exception) -> None:
         """Refuse, or once bytes were sent, break off."""
-        if self._answer is None:
-            return
-        if not self._sent:
+        if self._answer is not None and self._head:
             refused = refusal(self._answer, self._request, trouble, self._fronts.lane.shared)
             self._transport.writelines((refused.head, refused.body))
             self._answer = refused
@@ -229,7 +232,7 @@ class Front(asyncio.Protocol):
             return
         if not isinstance(trouble, AssetgateError):
             log.error("an answer broke off", exc_info=trouble)
-        self._transport.abort()
+        self.abort()
 
     def _finish(self, *, broken: bool) -> None:
         answer, self._answer = self._answer, None

@@ -20,6 +20,7 @@ class Pumped:
     def __init__(self, storage: Storage, wanted: Wanted, ready: Callable[[], None], begin: Begin) -> None:
         self._piece: Buffer | None = None
         self._trouble: Exception | None = None
+        self._left = len(wanted.span)
         self._taken = asyncio.Event()
         self._ready = ready
         self._task = begin(self._read(storage, wanted))
@@ -27,13 +28,15 @@ class Pumped:
     def take(self) -> Buffer | None:
         piece, self._piece = self._piece, None
         if piece is not None:
+            self._left -= len(piece)
             self._taken.set()
         elif self._trouble is not None:
             raise self._trouble
         return piece
 
     def close(self) -> None:
-        self._task.cancel()
+        if self._left:  # else it ends by itself, and perhaps it is its own step that we are called from
+            self._task.cancel()
 
     async def _read(self, storage: Storage, wanted: Wanted) -> None:
         try:
