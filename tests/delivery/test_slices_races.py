@@ -16,7 +16,7 @@ from gateway.delivery.slice_store import SliceStore
 from gateway.delivery.slices import Slices
 from gateway.storage import Feed
 from policies.model import Grant
-from tests.delivery.remote import SLICE, STEP, Remote, at_rest, object_in, parts_in, slices_over
+from tests.delivery.remote import MIB, SLICE, STEP, Remote, at_rest, object_in, parts_in, slices_over
 from tests.support.storage import get
 
 KEY = "ab/object"
@@ -70,8 +70,8 @@ async def test_who_starts_where_a_fetch_waits_for_a_slow_reader_has_it_go_on(tmp
 
 async def test_a_fetch_that_many_leave_is_ended_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second cancellation would close the file under the thread that writes it."""
-    remote = Remote()
-    grant, _ = object_in(remote, KEY, 40 * SLICE)
+    remote = Remote(slice_bytes=MIB)
+    grant, _ = object_in(remote, KEY, 40 * MIB)
     writing, go_on, descriptors, write = threading.Event(), threading.Event(), list[tuple[int, int]](), Part.write
 
     def slowly(part: Part, offset: int, data: memoryview) -> None:
@@ -85,8 +85,8 @@ async def test_a_fetch_that_many_leave_is_ended_once(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Part, "write", slowly)
     monkeypatch.setattr("gateway.delivery.slice_cache._SLOW", -1.0)
     monkeypatch.setattr("gateway.delivery.slice_cache._waits", itertools.count().__next__)
-    async with slices_over(remote, tmp_path) as slices:
-        readers = [begun(slices, grant, range(start * SLICE, (start + 1) * SLICE)) for start in (0, 20, 30)]
+    async with slices_over(remote, tmp_path, slice_bytes=MIB) as slices:
+        readers = [begun(slices, grant, range(start * MIB, (start + 1) * MIB)) for start in (0, 20, 30)]
         await asyncio.to_thread(writing.wait, PATIENCE)
         for reader in readers:
             reader.close()
