@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-NEW: Final = 20_000  # containers more than were freed, until the new ones are looked through
-YOUNG_AFTER: Final = 100  # of those, until all that came with them are: a hundredth of a second and more
+NEW: Final = 5_000  # containers more than were freed, until the new ones are looked through: half a millisecond
+NEVER: Final = 1_000_000
 ALL_AFTER: Final = 600.0  # seconds
 
 
@@ -17,14 +17,14 @@ ALL_AFTER: Final = 600.0  # seconds
 async def collecting() -> AsyncIterator[None]:
     """Collect by a rhythm of our own.
 
-    Python would walk everything each time that it has grown by a quarter. What a gateway remembers (records, decisions,
-    slices) is much, lives long and ends by its reference counts: to walk it took a tenth of a second and more, in which
-    nobody was answered.
+    Python would walk everything each time that it has grown by a quarter, and all that came lately every ten looks at what
+    is new. What a gateway remembers (records, decisions, slices) is much, lives long and ends by its reference counts:
+    to walk it took a tenth of a second and more, in which nobody was answered.
     """
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(NEW, YOUNG_AFTER, 1_000_000)
+    gc.set_threshold(NEW, NEVER, NEVER)
     walking = asyncio.create_task(_walk())
     try:
         yield
