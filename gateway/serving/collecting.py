@@ -17,9 +17,9 @@ ALL_AFTER: Final = 600.0  # seconds
 async def collecting() -> AsyncIterator[None]:
     """Collect by a rhythm of our own.
 
-    Python would walk everything each time that it has grown by a quarter, and all that came lately every ten looks at what
-    is new. What a gateway remembers (records, decisions, slices) is much, lives long and ends by its reference counts:
-    to walk it took a tenth of a second and more, in which nobody was answered.
+    Python would walk everything each time that it has grown by a quarter, and all that came lately at every tenth look
+    at what is new. What a gateway remembers (records, decisions, slices) is much, lives long and ends by its reference
+    counts: to walk it took a tenth of a second and more, in which nobody was answered.
     """
     before = gc.get_threshold()
     gc.collect()
