@@ -27,6 +27,7 @@ _MARGIN: Final = 0.5  # seconds beyond its own limit that the server has to say 
 _CLOSE_TIMEOUT: Final = 5.0  # seconds for the statements under way
 _FIRST_BACKOFF: Final = 0.05  # seconds without another attempt after one to connect failed; doubled each time
 _LAST_BACKOFF: Final = 1.0  # seconds
+_AFTER_A_CLASH: Final = (0.02, 0.1)  # seconds before each further attempt at a transaction that lost a deadlock
 
 # Advisory locks have two numbers: the first is ours (0x4147 and the next), so that nobody else's stands in the way.
 _DIALECT: Final = Dialect(
@@ -85,10 +86,13 @@ class PostgresDriver:
 
     async def batch(self, statements: Sequence[Statement], *, patient: bool = False) -> Sequence[Sequence[Row]]:
         limit, work = None if patient else self._limit, functools.partial(_transact, statements, patient)
-        try:
-            return await self._job(limit, work)
-        except Clashed:
-            return await self._job(limit, work)
+        for pause in _AFTER_A_CLASH:
+            try:
+                return await self._job(limit, work)
+            except Clashed:
+                # At once, it would get in the way of the one that it had made room for.
+                await asyncio.sleep(pause)
+        return await self._job(limit, work)
 
     async def close(self) -> None:
         """Let the jobs under way finish, then close; a second time is no error."""
