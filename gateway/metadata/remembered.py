@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,14 +22,16 @@ from policies.model import State
 Result = TypeVar("Result")
 Flight = asyncio.Task[dict[str, Asset]]
 
+_RENEWED_FROM: Final = 0.8  # of its life
 _AWAY: Final = (RecordsUnavailable, RecordsTimeout)
 
 
 class Entry(NamedTuple):
-    """What was found at an id, and until when (seconds of the steady clock) that is good."""
+    """What was found at an id, until when (seconds of the steady clock) that is good, and from when it is renewed."""
 
     asset: Asset | None
     until: float
+    renewed_from: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,20 @@ class Remembered:
         await self._inner.close()
 
     def peek(self, asset_id: str) -> Asset | None:
-        """Return the record if it is remembered and good this very moment. It is the same object until it changes."""
+        """Return the record if it is remembered and good this very moment. It is the same object until it changes.
+
+        One that is asked for in the last part of its life is read anew beside that: what is in use stays in memory.
+        """
         if not self.current():
             return None
-        entry = self._entries.get(asset_id)
-        return entry.asset if entry is not None and self._steady() < entry.until else None
+        entry, now = self._entries.get(asset_id), self._steady()
+        if entry is None or now >= entry.until:
+            return None
+        if now >= entry.renewed_from and asset_id not in self._flights:
+            # Once: when that fails, the record ends when it would have.
+            self._entries.keep(asset_id, entry._replace(renewed_from=entry.until))
+            self._fly([asset_id])
+        return entry.asset
 
     async def get(self, ids: Sequence[str]) -> dict[str, Asset]:
         if not self.current():
@@ -162,16 +174,20 @@ class Remembered:
         flights: dict[str, Flight] = {}
         unread = [asset_id for asset_id in dict.fromkeys(missing) if not self._joined(asset_id, flights)]
         if unread:
-            flight = asyncio.create_task(self._inner.get(unread))
-            flights |= dict.fromkeys(unread, flight)
-            self._flights |= dict.fromkeys(unread, flight)
-            started = self._steady()
-            flight.add_done_callback(lambda done: self._land(unread, started, done))
+            flights |= dict.fromkeys(unread, self._fly(unread))
         # Shielded: one who leaves takes nobody along.
         landed = {flight: await asyncio.shield(flight) for flight in set(flights.values())}
         return {
             asset_id: landed[flight][asset_id] for asset_id, flight in flights.items() if asset_id in landed[flight]
         }
+
+    def _fly(self, ids: Sequence[str]) -> Flight:
+        """Begin to read records, and keep them when they are there."""
+        flight = asyncio.create_task(self._inner.get(ids))
+        self._flights |= dict.fromkeys(ids, flight)
+        started = self._steady()
+        flight.add_done_callback(lambda done: self._land(ids, started, done))
+        return flight
 
     def _joined(self, asset_id: str, flights: dict[str, Flight]) -> bool:
         flight = self._flights.get(asset_id)
@@ -191,8 +207,15 @@ class Remembered:
             del self._flights[asset_id]
             if good and not self._news.unsettled(asset_id):
                 asset = flight.result().get(asset_id)
-                life = self._lives.absent if asset is None else self._lives.present
-                self._entries.keep(asset_id, Entry(asset, started + life))
+                self._keep(asset_id, asset, started)
+
+    def _keep(self, asset_id: str, asset: Asset | None, started: float) -> None:
+        old = self._entries.get(asset_id)
+        if old is not None and old.asset == asset:
+            asset = old.asset  # what was made of it stays good
+        life = self._lives.absent if asset is None else self._lives.present
+        renewed_from = started + life * (math.inf if asset is None else _RENEWED_FROM)
+        self._entries.keep(asset_id, Entry(asset, started + life, renewed_from))
 
     async def _or_stale(self, ids: Sequence[str], reading: Awaitable[dict[str, Asset]]) -> dict[str, Asset]:
         try:

@@ -48,6 +48,61 @@ async def test_where_changes_are_not_told_a_life_is_short(steady: HandClock) -> 
         assert store.peek(ASSET.id) is None
 
 
+async def settled() -> None:
+    """Wait for the look-ups under way, and for what they do at their end."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
+    await asyncio.sleep(0)
+
+
+async def test_what_is_in_use_is_renewed_before_it_ends_and_stays_the_same_object(steady: HandClock) -> None:
+    async with watched(steady, RECORDS_REMEMBER_FOR="60s") as (store, driver):
+        await store.add(ASSET)
+        asset = await read(store, ASSET.id)
+        steady.now += 47
+        assert store.peek(ASSET.id) is asset
+        await asyncio.sleep(0)
+        assert driver.fetched == 1
+        for lived in range(2, 5):
+            steady.now += 6
+            for _ in range(3):
+                assert store.peek(ASSET.id) is asset
+            await settled()
+            assert driver.fetched == lived
+            steady.now += 47
+            assert store.peek(ASSET.id) is asset
+        steady.now += 60
+        assert store.peek(ASSET.id) is None
+
+
+async def test_a_renewal_that_fails_is_tried_once_and_one_that_a_change_overtook_is_not_kept(steady: HandClock) -> None:
+    async with watched(steady, RECORDS_REMEMBER_FOR="60s") as (store, driver):
+        await store.add(ASSET)
+        await read(store, ASSET.id)
+        steady.now += 50
+        driver.trouble = RecordsUnavailable()
+        assert store.peek(ASSET.id) == ASSET
+        for _ in range(3):
+            await settled()
+            assert store.peek(ASSET.id) == ASSET
+        assert driver.fetched == 2
+        steady.now += 10
+        assert store.peek(ASSET.id) is None
+        driver.trouble = None
+        await read(store, ASSET.id)
+        steady.now += 50
+        driver.go_on.clear()
+        assert store.peek(ASSET.id) == ASSET
+        await until(lambda: driver.fetched == 4)
+        await store.revoke(ASSET.id, 5)
+        driver.go_on.set()
+        await settled()
+        assert store.peek(ASSET.id) is None
+        found = await read(store, ASSET.id)
+        assert found is not None
+        assert found.revoked_at == 5
+
+
 async def test_that_an_asset_is_not_there_is_remembered_for_a_moment(steady: HandClock) -> None:
     async with watched(steady, RECORDS_ABSENT_FOR="1s") as (store, driver):
         for _ in range(3):
