@@ -19,6 +19,7 @@ from gateway.web.observed import Note
 
 ONE_WRITE: Final = 256 * 1024  # bytes of a body that go out with their head
 STEP: Final = 512 * 1024  # bytes a write of a larger one
+LOOKS: Final = 3  # turns of the loop that a busy handler is given to end before it gets what came meanwhile
 MOST_BEHIND: Final = 64 * 1024  # bytes kept of what comes while an answer is on its way
 
 log = logging.getLogger("assetgate.web")
@@ -114,6 +115,7 @@ class Front(asyncio.Protocol):
         self._head = b""  # that goes out before the first piece
         self._paused = False
         self._behind = b""  # what came while an answer was on its way
+        self._late = b""  # what came while the handler was busy, and begins with a request
         self.active = True  # something came since the last look at idle connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -130,13 +132,20 @@ class Front(asyncio.Protocol):
             self._behind += data
             if len(self._behind) > MOST_BEHIND:
                 self._transport.pause_reading()
+        elif self._late:
+            self._late += data
         elif self._handler is not None and not self._is_handler_idle():
-            self._hand_on(data)
+            if self._owed == 0:
+                self._late = data
+                asyncio.get_running_loop().call_soon(self._look_again, LOOKS)
+            else:
+                self._hand_on(data)
         elif not self._answered(data):
             self._lend(data)
 
     def eof_received(self) -> bool | None:
         if self._handler is not None:
+            self._hand_on_late()
             result: bool | None = self._handler.eof_received()
             return result
         return None
@@ -154,6 +163,7 @@ class Front(asyncio.Protocol):
             self._pour()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._late = b""
         if self._answer is not None:
             self._finish(broken=True)
         if self._handler is not None:
@@ -271,8 +281,27 @@ class Front(asyncio.Protocol):
         self._owed = body_owed(data)
         self._handler.data_received(data)
 
+    def _look_again(self, looks: int) -> None:
+        """Take up what came while the handler was busy: with an answer that is all sent, it needs but a turn more."""
+        if self._late and self._handler is not None and not self._is_handler_idle():
+            if looks > 1:
+                asyncio.get_running_loop().call_soon(self._look_again, looks - 1)
+            else:
+                self._hand_on_late()
+            return
+        late, self._late = self._late, b""
+        if late and not self._answered(late):
+            self._lend(late)
+
+    def _hand_on_late(self) -> None:
+        late, self._late = self._late, b""
+        if late:
+            self._hand_on(late)
+
     def _hand_on(self, data: bytes) -> None:
-        if self._owed is not None:
+        if self._owed == 0:
+            self._owed = body_owed(data)
+        elif self._owed is not None:
             left = self._owed - len(data)
             self._owed = left if left >= 0 else None
         self._handler.data_received(data)

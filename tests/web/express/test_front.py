@@ -107,6 +107,31 @@ async def test_the_lane_takes_a_connection_back_from_the_handlers(gateway: Runni
             assert len(taken.answered) == 1
 
 
+async def test_what_came_while_the_handlers_were_busy_does_not_keep_the_connection_there(gateway: Running) -> None:
+    path = await gateway.sign(await gateway.asset())
+    async with connected(gateway.url) as connection:
+        await read(connection, path)
+        for _ in range(2):
+            connection.writer.write(request("POST", SIGN, body=b"{}"))
+            await asyncio.sleep(0)
+            connection.writer.write(request("GET", path))
+            assert (await connection.answer("POST")).status == 401
+            assert (await connection.answer("GET")).body == PNG
+            with watched() as taken:
+                await read(connection, path)
+            assert len(taken.answered) == 1
+
+
+async def test_a_busy_connection_comes_back_from_the_handlers_after_a_large_answer(gateway: Running) -> None:
+    path, lines = f"/api/storage/assets/{await gateway.asset(LARGE)}", tuple(user_headers().items())
+    async with connected(gateway.url) as connection:
+        with watched() as taken:
+            for _ in range(4):
+                # Asked as soon as the last byte is there: the handler is about to end.
+                assert (await connection.ask("GET", path, lines)).body == LARGE
+        assert len(taken.answered) == 3
+
+
 async def test_a_body_that_comes_in_pieces_is_the_handlers_to_its_end(gateway: Running) -> None:
     path = await gateway.sign(await gateway.asset())
     body = request("GET", path)  # what looks like a read inside a body is none
