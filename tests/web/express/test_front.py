@@ -29,6 +29,7 @@ from tests.web.express.twins import request, watched
 
 MEBIBYTE = 1024 * 1024
 LARGE = PNG + content("large", 4 * MEBIBYTE)
+LARGER = PNG + content("larger", 16 * MEBIBYTE)  # than what the sockets' buffers hold
 READ = 40_000  # bytes: more than a head
 PATIENCE = 15.0  # seconds
 SIGN = "/api/storage/assets/sign"
@@ -113,12 +114,12 @@ async def test_what_came_while_the_handlers_were_busy_does_not_keep_the_connecti
         await read(connection, path)
         for _ in range(2):
             # A session's first read is the handlers' own, and they are busy while nobody takes its bytes.
-            large = f"/api/storage/assets/{await gateway.asset(LARGE)}"
+            large = f"/api/storage/assets/{await gateway.asset(LARGER)}"
             connection.writer.write(request("GET", large, *user_headers().items()))
             await until(lambda: sample(gateway, "assetgate_open_streams"), lambda: "it is not sent")
             connection.writer.write(request("GET", path))
             await asyncio.sleep(0.01)  # many turns
-            assert (await connection.answer("GET")).body == LARGE
+            assert (await connection.answer("GET")).body == LARGER
             assert (await connection.answer("GET")).body == PNG
             with watched() as taken:
                 await read(connection, path)
