@@ -15,10 +15,10 @@ from gateway.web.express.lane import Answer, Lane
 from gateway.web.express.memory import Wanted
 from gateway.web.express.refusals import refusal
 from gateway.web.express.requests import body_owed
+from gateway.web.express.steps import Steps
 from gateway.web.observed import Note
 
 ONE_WRITE: Final = 256 * 1024  # bytes of a body that go out with their head
-STEP: Final = 512 * 1024  # bytes a write of a larger one
 LOOKS: Final = 3  # turns of the loop that a busy handler is given to end before it gets what came meanwhile
 MOST_BEHIND: Final = 64 * 1024  # bytes kept of what comes while an answer is on its way
 
@@ -79,22 +79,6 @@ class Fronts:
         self.open.discard(front)
         if self._gone is not None and not self.open:
             self._gone.set()
-
-
-class Steps:
-    """A `Feed` of bytes that are all there."""
-
-    def __init__(self, body: memoryview) -> None:
-        self._body = body
-        self._at = 0
-
-    def take(self) -> memoryview:
-        step = self._body[self._at : self._at + STEP]
-        self._at += len(step)
-        return step
-
-    def close(self) -> None:
-        """There is nothing to free."""
 
 
 class Front(asyncio.Protocol):
